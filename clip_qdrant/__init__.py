@@ -1,0 +1,52 @@
+"""CLIP image and text search for LlamaIndex, stored in Qdrant.
+
+The public names are loaded when they are first used: importing the package loads no torch, no LlamaIndex, no Qdrant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from clip_qdrant.collection.clip import ClipCollection as ClipCollection
+    from clip_qdrant.collection.ingest import IngestReport as IngestReport
+    from clip_qdrant.errors import ClipQdrantError as ClipQdrantError
+    from clip_qdrant.images import open_image as open_image
+    from clip_qdrant.llamaindex.embedding import ClipEmbedding as ClipEmbedding
+    from clip_qdrant.llamaindex.retrievers import ClipRetriever as ClipRetriever
+    from clip_qdrant.models.encoder import ClipEncoder as ClipEncoder
+    from clip_qdrant.sources.folders import records_in as records_in
+    from clip_qdrant.storage.connect import connect as connect
+    from clip_qdrant.storage.connect import connect_async as connect_async
+    from clip_qdrant.types import Hit as Hit
+    from clip_qdrant.types import Record as Record
+
+_HOMES = {
+    "ClipCollection": "collection.clip",
+    "ClipEmbedding": "llamaindex.embedding",
+    "ClipEncoder": "models.encoder",
+    "ClipQdrantError": "errors",
+    "ClipRetriever": "llamaindex.retrievers",
+    "Hit": "types",
+    "IngestReport": "collection.ingest",
+    "Record": "types",
+    "connect": "storage.connect",
+    "connect_async": "storage.connect",
+    "open_image": "images",
+    "records_in": "sources.folders",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Qdrant: where vectors and payloads are kept. Knows nothing of CLIP or LlamaIndex."""

@@ -1,0 +1,198 @@
+"""One folder of collections, opened once in this process and shared by all its clients."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clip_qdrant.errors import ClipQdrantError, ConfigError, StorageError
+from clip_qdrant.storage.edge.convert_config import to_edge_config
+from clip_qdrant.storage.edge.errors import CollectionExistsError, MissingCollectionError, engine_errors
+from clip_qdrant.storage.edge.lock import FolderLock
+from clip_qdrant.storage.edge.manifest import CollectionEntry, Manifest, folder_name, validate_name
+from clip_qdrant.storage.edge.shard import Shard
+from clip_qdrant.storage.edge.space import VectorSpace
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+logger = logging.getLogger(__name__)
+
+
+class EdgeStore:
+    """The collections of one folder. Use `acquire` and `release`, not the constructor."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise ConfigError(
+                f"{str(folder)!r} is a file, not a folder. Give a folder, or a path to make one."
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"Cannot make the storage folder {str(folder)!r}: {error.strerror}. Use a path you may write to."
+            ) from error
+        self.folder = folder
+        self.pid = os.getpid()
+        Manifest.load(folder)  # refuses a folder of another format before the lock writes into it
+        self._lock_file = FolderLock(folder)
+        try:
+            self.manifest = Manifest.load(folder)
+            self.manifest.save(folder)
+        except ClipQdrantError:
+            self._lock_file.release()
+            raise
+        self.lock = threading.RLock()
+        self._shards: dict[str, tuple[Shard, VectorSpace]] = {}
+
+    def resolve(self, name: str) -> str:
+        """The collection that a name or an alias means.
+
+        Raises:
+            MissingCollectionError: neither.
+        """
+        with self.lock:
+            target = name if name in self.manifest.collections else self.manifest.aliases.get(name)
+            if target is None:
+                raise MissingCollectionError(name)
+            return target
+
+    def open(self, name: str) -> tuple[Shard, VectorSpace]:
+        """The shard and the vectors of a collection, loaded at its first use."""
+        with self.lock:
+            target = self.resolve(name)
+            if target not in self._shards:
+                space = VectorSpace.from_config(target, self.config(target))
+                self._shards[target] = (Shard.load(target, self._path(target)), space)
+            return self._shards[target]
+
+    def config(self, name: str) -> models.CreateCollection:
+        """The definition that the collection was made with."""
+        from qdrant_client import models
+
+        return models.CreateCollection(**self.manifest.collections[name].config)
+
+    def create(self, name: str, config: models.CreateCollection) -> None:
+        """Make a collection: first the shard, then its entry, so that a crash leaves none or all of it."""
+        with self.lock:
+            validate_name(name)
+            if name in self.manifest.collections or name in self.manifest.aliases:
+                raise CollectionExistsError(
+                    f"Collection {name!r} already exists. Use another name, or delete it first."
+                )
+            space = VectorSpace.from_config(name, config)
+            path = self._path(name)
+            with engine_errors(f"The folder of collection {name!r} cannot be made"):
+                shutil.rmtree(path, ignore_errors=True)  # of a creation or deletion that was interrupted
+                path.mkdir(parents=True)
+            shard = Shard.create(name, path, to_edge_config(config))
+            shard.flush()
+            self._shards[name] = (shard, space)
+            self.manifest.collections[name] = CollectionEntry(config.model_dump(mode="json", exclude_none=True))
+            self.save()
+
+    def delete(self, name: str) -> bool:
+        """Remove a collection and its aliases: first the entry, then the files."""
+        with self.lock:
+            if self.manifest.collections.pop(name, None) is None:
+                return False
+            self.manifest.aliases = {alias: to for alias, to in self.manifest.aliases.items() if to != name}
+            self.save()
+            opened = self._shards.pop(name, None)
+            if opened is not None:
+                opened[0].close()
+            shutil.rmtree(self._path(name), ignore_errors=True)
+            return True
+
+    def save(self) -> None:
+        """Write the manifest."""
+        with self.lock:
+            self.manifest.save(self.folder)
+
+    def close(self) -> None:
+        """Flush and close every shard, then let other processes in, whatever failed."""
+        with self.lock:
+            failures = [error for error in map(_close_shard, self._opened()) if error is not None]
+            self._shards.clear()
+            self._lock_file.release()
+        if failures:
+            raise failures[0]
+
+    def abandon(self) -> None:
+        """In a forked child: close the child's copy of the lock file, so that the lock ends with the parent."""
+        self._lock_file.release()
+
+    def _opened(self) -> Iterable[Shard]:
+        return [shard for shard, _ in self._shards.values()]
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "collections" / folder_name(name)
+
+
+def _close_shard(shard: Shard) -> StorageError | None:
+    try:
+        shard.close()
+    except StorageError as error:
+        return error
+    return None
+
+
+_registry: dict[Path, tuple[EdgeStore, int]] = {}
+# Reentrant: a client that is collected as garbage releases its store, at any moment of any thread.
+_registry_lock = threading.RLock()
+_inherited: list[Any] = []
+
+
+def acquire(folder: Path) -> EdgeStore:
+    """The process's one store of that folder, opened if it is the first; `release` it once for each call."""
+    key = folder.resolve()
+    with _registry_lock:
+        store, users = _registry[key] if key in _registry else (EdgeStore(key), 0)
+        _registry[key] = (store, users + 1)
+        return store
+
+
+def release(store: EdgeStore) -> None:
+    """Give back what `acquire` gave; the last one closes the store."""
+    with _registry_lock:
+        if store.folder not in _registry or _registry[store.folder][0] is not store:
+            return
+        users = _registry[store.folder][1] - 1
+        if users:
+            _registry[store.folder] = (store, users)
+            return
+        del _registry[store.folder]
+        store.close()
+
+
+def _close_all() -> None:
+    with _registry_lock:
+        stores = [store for store, _ in _registry.values()]
+        _registry.clear()
+    for store in stores:
+        try:
+            store.close()
+        except StorageError:
+            logger.exception("Closing %s at the end of the process failed", store.folder)
+
+
+def _forget_after_fork() -> None:
+    # The parent owns the folder. The child keeps the handles alive, unused: dropping them would touch the files.
+    global _registry_lock
+    _registry_lock = threading.RLock()
+    for store, _ in _registry.values():
+        store.abandon()
+        _inherited.append(store)
+    _registry.clear()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
