@@ -7,7 +7,9 @@ import json
 import random
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 HELD_OUT_SHARE = 0.10
 TEMPLATES = ("a picture of {}", "an emoji of {}", "a {}", "{} icon", "the {}", "photo of a {}")
@@ -65,6 +67,11 @@ class Concept:
     tags: tuple[str, ...]
     base: str
 
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Every word that is said of the concept, in its label or its tags."""
+        return frozenset(" ".join((self.label, *self.tags)).split())
+
     @property
     def held_out(self) -> bool:
         """Whether the base concept is kept out of training, in every style."""
@@ -113,21 +120,34 @@ def load_concepts(data: Path) -> list[Concept]:
     return sorted(concepts, key=lambda concept: concept.key)
 
 
-def caption(concept: Concept, rng: random.Random) -> str:
+class Caption(NamedTuple):
+    """One text for a concept.
+
+    Attributes:
+        text: the text.
+        said: the words it says when it does not name the concept; they may be true of other concepts as well.
+    """
+
+    text: str
+    said: frozenset[str] = frozenset()
+
+    def fits(self, concept: Concept) -> bool:
+        """Whether the text, not being a name, is true of a concept."""
+        return bool(self.said) and self.said <= concept.words
+
+
+def caption(concept: Concept, rng: random.Random) -> Caption:
     """One text for a concept: more often than not the label, otherwise its tags and simple templates."""
     draw = rng.random()
     label, tags = concept.label, list(concept.tags)
-    if draw < 0.55 or not tags:
-        return label
-    if draw < 0.63:
-        return rng.choice(("a picture of {}", "an emoji of {}", "a {}", "{} icon", "the {}", "photo of a {}")).format(
-            label
-        )
-    if draw < 0.75:
-        return f"{label}, {rng.choice(tags)}"
-    if draw < 0.83:
-        words = label.split()
-        kept = [word for word in words if rng.random() < 0.75]
-        return " ".join(kept or words)
-    picked = rng.sample(tags, min(len(tags), rng.choice((2, 2, 3, 3, 4))))
-    return rng.choice(("{}", "{}", "a {}")).format(" ".join(picked))
+    if draw < 0.52 or not tags:
+        return Caption(label)
+    if draw < 0.60:
+        return Caption(rng.choice(TEMPLATES).format(label))
+    if draw < 0.70:
+        return Caption(f"{label}, {rng.choice(tags)}")
+    if draw < 0.76:
+        kept = [word for word in label.split() if rng.random() < 0.75]
+        return Caption(" ".join(kept), frozenset(kept)) if kept else Caption(label)
+    picked = rng.sample(tags, min(len(tags), rng.choice((1, 1, 2, 2, 3))))
+    return Caption(rng.choice(("{}", "{}", "a {}")).format(" ".join(picked)), frozenset(" ".join(picked).split()))

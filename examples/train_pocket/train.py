@@ -106,11 +106,13 @@ class Trainer:
         batch, extra = order[: self.options.batch], order[self.options.batch :][: self.options.extra]
         styles = [rng.sample(TRAIN_STYLES, 2) for _ in batch]
         views = [self.pictures[pair[view]][index] for view in (0, 1) for index, pair in zip(batch, styles, strict=True)]
-        texts = [caption(self.trained[index], rng) for index in batch] + [self.trained[index].label for index in extra]
+        captions = [caption(self.trained[index], rng) for index in batch]
+        texts = [one.text for one in captions] + [self.trained[index].label for index in extra]
+        also = torch.tensor([[one.fits(self.trained[index]) for index in batch] for one in captions])
         tokens = self.processor(text=texts, padding="longest", truncation=True, return_tensors="pt")
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
-        loss = self._loss(augment(torch.stack(views), noise), tokens["input_ids"])
+        loss = self._loss(augment(torch.stack(views), noise), tokens["input_ids"], also.fill_diagonal_(False))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -122,14 +124,14 @@ class Trainer:
         self.step += 1
         return loss.item()
 
-    def _loss(self, pixels: Tensor, ids: Tensor) -> Tensor:
+    def _loss(self, pixels: Tensor, ids: Tensor, also: Tensor) -> Tensor:
         # Under bfloat16 a step takes less than half the time; the losses are computed in float32.
         with torch.autocast("cpu", torch.bfloat16):
             image = self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output)
             text = self.model.text_projection(self.model.text_model(input_ids=ids).pooler_output)
         image = functional.normalize(image.float(), dim=-1)
         text = functional.normalize(text.float(), dim=-1)
-        return contrastive_loss(image, text, self.model.logit_scale.exp())
+        return contrastive_loss(image, text, also, self.model.logit_scale.exp())
 
     def save(self) -> None:
         """Write the checkpoint; a kill while writing leaves the one before."""
@@ -163,17 +165,20 @@ class Trainer:
         export(self.average, self.processor, self.options.out / "clip")
 
 
-def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+def contrastive_loss(image: Tensor, text: Tensor, also: Tensor, scale: Tensor) -> Tensor:
     """InfoNCE between pictures and texts, and between the two pictures of a concept.
 
     Args:
         image: unit vectors, shape (2 n, dim): every concept of the batch in one style, then all in another.
         text: unit vectors, shape (n + m, dim): the captions of the batch, then m that belong to no picture.
+        also: which captions are true of which other concepts, (n, n) bool; these pairs are no wrong answers.
         scale: the inverse temperature of picture and text.
     """
     n = len(image) // 2
     index = torch.arange(n)
     logits = scale * image @ text.T
+    ignored = functional.pad(also.T, (0, len(text) - n)).repeat(2, 1)
+    logits = logits.masked_fill(ignored, -torch.inf)
     from_image = functional.cross_entropy(logits, index.repeat(2))
     from_text = torch.zeros(())
     for view in (0, 1):
