@@ -25,7 +25,7 @@ def main() -> None:
                 "a red fruit": "a red fruit",
                 "a Christmas tree": "a Christmas tree",
                 "like the star": pictures / "star.png",
-                "the tree, but for Christmas": [pictures / "tree.png", ("a Christmas tree", 1.0)],
+                "the tree, but for Christmas": [pictures / "tree.png", ("a Christmas tree", 2.0)],
             }
             for name, query in queries.items():
                 hits = collection.search(query, limit=3)

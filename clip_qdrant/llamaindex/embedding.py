@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.core.base.embeddings.base import DEFAULT_EMBED_BATCH_SIZE
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.constants import DEFAULT_EMBED_BATCH_SIZE
 from llama_index.core.embeddings import MultiModalEmbedding
 
 from clip_qdrant.errors import ConfigError
@@ -59,14 +59,9 @@ class ClipEmbedding(MultiModalEmbedding):
             raise ConfigError(
                 f"ClipEmbedding has no argument {unknown[0]!r}. It has {sorted(type(self).model_fields)}."
             )
-        super().__init__(
-            model_name=model_name if encoder is None else encoder.fingerprint.model,
-            device=device,
-            dtype=dtype,
-            text_policy=text_policy,
-            embed_batch_size=embed_batch_size,
-            **kwargs,
-        )
+        fields: dict[str, Any] = {"device": device, "dtype": dtype, "text_policy": text_policy}
+        name = model_name if encoder is None else encoder.fingerprint.model
+        super().__init__(model_name=name, embed_batch_size=embed_batch_size, **fields, **kwargs)
         self._encoder = encoder
 
     @classmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
+from llama_index.core.image_retriever import BaseImageRetriever
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
@@ -57,15 +58,16 @@ class ClipRetriever(MultiModalRetriever):
 
     def text_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """Texts and captions, by a text."""
-        return self._search(_text_of(str_or_query_bundle), "text")
+        text = str_or_query_bundle if isinstance(str_or_query_bundle, str) else str_or_query_bundle.query_str
+        return self._search(text, "text")
 
     def text_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """Images, by a text."""
-        return self._search(_text_of(str_or_query_bundle), "image")
+        return BaseImageRetriever.text_to_image_retrieve(self, str_or_query_bundle)
 
     def image_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """Images, by an image: a path, or a bundle with an `image_path`."""
-        return self._search(_image_of(str_or_query_bundle), "image")
+        return BaseImageRetriever.image_to_image_retrieve(self, str_or_query_bundle)
 
     async def atext_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """`text_retrieve` in a thread."""
@@ -78,6 +80,20 @@ class ClipRetriever(MultiModalRetriever):
     async def aimage_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """`image_to_image_retrieve` in a thread."""
         return await asyncio.to_thread(self.image_to_image_retrieve, str_or_query_bundle)
+
+    def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return self._search(query_bundle.query_str, "image")
+
+    def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        if not query_bundle.image_path:
+            raise ConfigError("An image query needs an image: give a path, or a QueryBundle with an image_path.")
+        return self._search(Path(query_bundle.image_path), "image")
+
+    async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
+
+    async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._image_to_image_retrieve, query_bundle)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = Path(query_bundle.image_path) if query_bundle.image_path else query_bundle.query_str
@@ -100,14 +116,3 @@ def node_of(hit: Hit) -> BaseNode:
     if hit.metadata.get("kind") == "text" or hit.source is None:
         return TextNode(id_=hit.id, text=hit.text or "", metadata=dict(hit.metadata))
     return ImageNode(id_=hit.id, text=hit.text or "", image_path=hit.source, metadata=dict(hit.metadata))
-
-
-def _text_of(query: str | QueryBundle) -> str:
-    return query.query_str if isinstance(query, QueryBundle) else query
-
-
-def _image_of(query: str | QueryBundle) -> Path:
-    path = query.image_path if isinstance(query, QueryBundle) else query
-    if not path:
-        raise ConfigError("An image query needs an image: give a path, or a QueryBundle with an image_path.")
-    return Path(path)

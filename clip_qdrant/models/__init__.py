@@ -1,1 +1,1 @@
-"""."""
+"""Neural nets. Know nothing of Qdrant or LlamaIndex."""

@@ -1,1 +1,11 @@
-"""."""
+"""The small models that come with the package, and the one place that finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def pocket_path(name: Literal["clip"]) -> Path:
+    """The folder of a bundled model, in the format of the Hub."""
+    return Path(__file__).parent / name
