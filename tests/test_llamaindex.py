@@ -18,14 +18,6 @@ from clip_qdrant.testing import FakeEncoder
 
 
 @pytest.fixture
-def swatches(tmp_path):
-    """Pictures of one colour each, on disk."""
-    for colour in ("red", "green", "blue"):
-        Image.new("RGB", (16, 16), colour).save(tmp_path / f"{colour}.png")
-    return tmp_path
-
-
-@pytest.fixture
 def collection(swatches):
     with connect(":memory:") as client:
         collection = ClipCollection(client, "swatches", FakeEncoder())

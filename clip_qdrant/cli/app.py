@@ -1,0 +1,204 @@
+"""`clip-qdrant`: the commands. Whatever is slow to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import typer
+
+from clip_qdrant import __version__
+from clip_qdrant.cli import output
+from clip_qdrant.cli.guard import guarded
+from clip_qdrant.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clip_qdrant.collection.clip import Query
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Search pictures by words and by pictures: CLIP embeddings in Qdrant.",
+)
+
+# Optional[...] rather than | None: typer reads these at run time, on Python 3.10 too.
+Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
+Location = Annotated[
+    str, typer.Option("--location", "-l", envvar="QDRANT_URL", help="A folder, or the http(s) URL of a Qdrant server.")
+]
+ApiKey = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--api-key", envvar="QDRANT_API_KEY", show_envvar=True, help="For a server.", show_default=False),
+]
+Model = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--model",
+        "-m",
+        help="A Hub id, a folder, or 'pocket', which comes with the package. Otherwise the one that the collection "
+        "was made with, and for a new collection laion/CLIP-ViT-B-32-laion2B-s34B-b79K.",
+    ),
+]
+Where = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--where", "-w", help="A filter: year >= 2023 and not file_type == 'image/gif'"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+DEFAULT_COLLECTION = "images"
+DEFAULT_LOCATION = "./.clip_qdrant"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clip-qdrant {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    """Search pictures by words and by pictures: CLIP embeddings in Qdrant."""
+
+
+@app.command(epilog="Examples:  clip-qdrant index ~/Pictures   |   clip-qdrant index art --model pocket --strict")
+@guarded
+def index(
+    folder: Annotated[Path, typer.Argument(help="A folder of pictures, or one picture.", show_default=False)],
+    collection: Collection = DEFAULT_COLLECTION,
+    location: Location = DEFAULT_LOCATION,
+    api_key: ApiKey = None,
+    model: Model = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if any picture cannot be indexed.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Index the pictures of a folder. What is indexed already, unchanged, is not embedded again."""
+    from clip_qdrant.cli.session import open_client, open_collection
+    from clip_qdrant.sources import records_in
+
+    records = list(records_in(folder))
+    if not records:
+        raise ConfigError(f"There are no pictures in {str(folder)!r}.")
+    with open_client(location, api_key) as client:
+        clip = open_collection(client, collection, model)
+        with output.progress(len(records)) as show:
+            report = clip.add(records, on_progress=lambda so_far: show(so_far.total))
+    output.report(report, as_json=as_json)
+    if strict and report.failed:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples:  clip-qdrant search 'a red fruit'   |   clip-qdrant search bear.jpg -n 3 --where 'year >= 2023'"
+)
+@guarded
+def search(
+    query: Annotated[str, typer.Argument(help="Words, or the path of a picture.", show_default=False)],
+    collection: Collection = DEFAULT_COLLECTION,
+    location: Location = DEFAULT_LOCATION,
+    api_key: ApiKey = None,
+    model: Model = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many answers.")] = 10,
+    where: Where = None,
+    negative: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--negative", help="Words that the answers should be unlike."),
+    ] = None,
+    using: Annotated[
+        Literal["image", "text", "both"], typer.Option("--using", help="Compare with pictures, captions, or both.")
+    ] = "image",
+    kind: Annotated[
+        Literal["auto", "text", "image"],
+        typer.Option("--as", help="What the query is; auto takes the path of a file for a picture."),
+    ] = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Search by words or by a picture."""
+    from clip_qdrant.cli.session import open_client, open_collection
+
+    is_image = kind == "image" or (kind == "auto" and Path(query).expanduser().is_file())
+    asked: Query = Path(query).expanduser() if is_image else query
+    with open_client(location, api_key, existing=True) as client:
+        clip = open_collection(client, collection, model, existing=True)
+        hits = clip.search(asked, limit=limit, where=where, negative=negative, using=using)
+    output.hits(query, hits, as_json=as_json)
+
+
+@app.command(epilog="Example:  clip-qdrant info --location http://localhost:6333")
+@guarded
+def info(
+    location: Location = DEFAULT_LOCATION, api_key: ApiKey = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Show the collections at a location."""
+    from clip_qdrant.cli.session import describe, open_client
+
+    with open_client(location, api_key, existing=True) as client:
+        output.collections(describe(client), as_json=as_json)
+
+
+@app.command(epilog="Examples:  clip-qdrant delete --where 'folder == \"old\"'   |   clip-qdrant delete --all --yes")
+@guarded
+def delete(
+    collection: Collection = DEFAULT_COLLECTION,
+    location: Location = DEFAULT_LOCATION,
+    api_key: ApiKey = None,
+    where: Where = None,
+    id: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--id", help="The id of a point; may be given again."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete the collection itself.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Delete points by id or by a filter, or a whole collection."""
+    from clip_qdrant.cli.session import open_client
+    from clip_qdrant.storage.vectors import VectorCollection
+
+    if [bool(where), bool(id), everything].count(True) != 1:
+        raise ConfigError("Give one of --where, --id and --all.")
+    with open_client(location, api_key, existing=True) as client:
+        vectors = VectorCollection(client, collection)
+        count = len(id) if id else vectors.count(where=where)
+        if not yes:
+            typer.confirm(f"Delete {count:,} points of {collection!r}?", abort=True, err=True)
+        if everything:
+            client.delete_collection(collection)
+        gone = count if everything else vectors.delete(id, where=where)
+    typer.echo(f"{gone:,} deleted")
+
+
+@app.command(epilog="Example:  clip-qdrant demo")
+@guarded
+def demo(
+    location: Location = DEFAULT_LOCATION,
+    api_key: ApiKey = None,
+    sheet: Annotated[Path, typer.Option("--sheet", help="Where to write the contact sheet.")] = Path(
+        "clip-qdrant-demo.png"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Draw 1,400 OpenMoji pictures, index them with the pocket model, search them, and write a contact sheet."""
+    from clip_qdrant.cli.contact_sheet import contact_sheet
+    from clip_qdrant.cli.demo import run
+    from clip_qdrant.cli.session import open_client, open_encoder
+
+    with open_client(location, api_key) as client:
+        shown = run(client, open_encoder("pocket"), progress=output.progress)
+    output.demo(shown)
+    contact_sheet(shown.rows, footer="Pictures: OpenMoji, CC BY-SA 4.0").save(sheet)
+    output.note(f"Contact sheet: {sheet}")
+
+
+def main() -> Any:
+    """The entry point."""
+    return app()

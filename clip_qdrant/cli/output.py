@@ -1,0 +1,129 @@
+"""What the commands print: results on stdout, everything else on stderr.
+
+On a terminal results are tables; in a pipe they are lines with tabs, whole, one a result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Task
+
+    from clip_qdrant.cli.demo import Shown
+    from clip_qdrant.collection.ingest import IngestReport
+    from clip_qdrant.types import Hit
+
+
+def note(message: str) -> None:
+    """A line for the person, not for the pipe."""
+    Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; yields a function that takes how many are done."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("Indexing"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def report(report: IngestReport, *, as_json: bool) -> None:
+    """What became of the records, and of those that failed why."""
+    if as_json:
+        _json(asdict(report))
+        return
+    if report.failed:
+        note(f"{len(report.failed)} could not be indexed:")
+        for failure in report.failed:
+            note(f"  {failure.source}: {failure.reason}")
+    rate = report.total / report.seconds if report.seconds else 0.0
+    Console(soft_wrap=True).print(
+        f"{report.embedded:,} embedded, {report.copied:,} copied, {report.updated:,} updated, "
+        f"{report.unchanged:,} unchanged, {len(report.failed):,} failed in {report.seconds:.1f} s ({rate:,.0f}/s)",
+        highlight=False,
+    )
+
+
+def hits(query: str, hits: Sequence[Hit], *, as_json: bool) -> None:
+    """The answers of a search, best first."""
+    if as_json:
+        keys = ("id", "score", "source", "text", "metadata")
+        _json({"query": query, "hits": [{key: getattr(hit, key) for key in keys} for hit in hits]})
+        return
+    if not hits:
+        note("Nothing found.")
+        return
+    _table(["score", "source", "text"], [[f"{hit.score:.3f}", hit.source or hit.id, hit.text or ""] for hit in hits])
+
+
+def collections(described: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """The collections of a location."""
+    if as_json:
+        _json(described)
+        return
+    if not described:
+        note("No collections.")
+        return
+    rows = [
+        [", ".join(value) if isinstance(value, list) else _cell(value) for value in one.values()] for one in described
+    ]
+    _table(list(described[0]), rows)
+
+
+def demo(shown: Shown) -> None:
+    """What the demo asked and found."""
+    report(shown.report, as_json=False)
+    if shown.report.embedded == 0:
+        note("Everything was indexed already: nothing was embedded again.")
+    rows = [
+        [row.name, ", ".join(f"{hit.metadata['name']} {hit.score:.2f}" for hit in row.hits[:4])] for row in shown.rows
+    ]
+    name, guesses = shown.classified
+    rows.append([f"what is the picture of {name!r}?", ", ".join(f"{label} {p:.0%}" for label, p in guesses[:4])])
+    _table(["query", "found"], rows)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            console.file.write("\t".join(_one_line(cell) for cell in row) + "\n")
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    console.print(table)
+
+
+def _one_line(cell: str) -> str:
+    return cell.replace("\t", " ").replace("\n", " ")
+
+
+def _json(document: Any) -> None:
+    Console().file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")

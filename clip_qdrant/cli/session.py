@@ -1,0 +1,79 @@
+"""What the commands open: a client, an encoder, a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from clip_qdrant.cli import output
+from clip_qdrant.collection.clip import ClipCollection
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.models.encoder import DEFAULT_MODEL, ClipEncoder, download_size
+from clip_qdrant.storage.connect import connect
+from clip_qdrant.storage.schema import stored_fingerprint
+from clip_qdrant.storage.vectors import VectorCollection
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+    from clip_qdrant.storage.edge.client import ManagedQdrantClient
+    from clip_qdrant.types import Encoder
+
+
+def open_client(location: str, api_key: str | None, *, existing: bool = False) -> ManagedQdrantClient:
+    """Connect, and say to what.
+
+    Args:
+        location: a folder or a URL.
+        api_key: for a URL.
+        existing: refuse a folder that is not there, rather than make it.
+    """
+    is_url = "://" in location
+    if existing and not is_url and not Path(location).expanduser().exists():
+        raise ConfigError(f"There is nothing at {location!r} yet. Index a folder first, or give another --location.")
+    output.note(f"Location: {_without_credentials(location) if is_url else location}")
+    return connect(location, api_key=api_key if is_url else None)
+
+
+def open_encoder(model: str) -> Encoder:
+    """Load a model, and announce what has to be downloaded for it."""
+    size = download_size(model)
+    if size != 0:
+        output.note(f"Model: {model} ({'of unknown size' if size is None else f'{size / 1e6:,.0f} MB'} to download)")
+    return ClipEncoder(model)
+
+
+def open_collection(client: QdrantClient, name: str, model: str | None, *, existing: bool = False) -> ClipCollection:
+    """A collection with the model that was asked for, or else the one that it was made with.
+
+    Raises:
+        CollectionNotFoundError: it is not there, and `existing` says it must be.
+    """
+    stored = None
+    if existing or client.collection_exists(name):
+        stored = VectorCollection(client, name).fingerprint
+    return ClipCollection(client, name, open_encoder(model or (stored.model if stored else DEFAULT_MODEL)))
+
+
+def describe(client: QdrantClient) -> list[dict[str, Any]]:
+    """What there is to say of each collection, in plain JSON types."""
+    described = []
+    for name in sorted(collection.name for collection in client.get_collections().collections):
+        information = client.get_collection(name)
+        fingerprint = stored_fingerprint(information)
+        described.append(
+            {
+                "collection": name,
+                "points": client.count(name, exact=True).count,
+                "model": fingerprint.model if fingerprint else None,
+                "dimension": fingerprint.dim if fingerprint else None,
+                "indexes": sorted(information.payload_schema),
+            }
+        )
+    return described
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
