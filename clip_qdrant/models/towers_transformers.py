@@ -35,6 +35,7 @@ class TransformersTowers:
             )
         self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **trust)
         self._tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+        self._check_tokenizer(checkpoint)
         model, report = AutoModel.from_pretrained(folder, dtype=dtype, output_loading_info=True, **trust)
         if report["missing_keys"] or report["mismatched_keys"]:
             wrong = sorted(str(key) for key in {*report["missing_keys"], *report["mismatched_keys"]})
@@ -93,6 +94,12 @@ class TransformersTowers:
         batch["pixel_values"] = batch["pixel_values"].to(self._dtype)
         return _vectors(self._model.get_image_features(**batch.to(self._device)))
 
+    def _check_tokenizer(self, checkpoint: Checkpoint) -> None:
+        """Without its files transformers makes a tokenizer that knows no words, and says nothing."""
+        names = sorted({"tokenizer.json", *self._tokenizer.vocab_files_names.values()})
+        if not any((checkpoint.folder / name).is_file() for name in names):
+            raise ModelFormatError(f"The model {checkpoint.name!r} has no tokenizer. It needs one of {names}.")
+
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and after a text, read off an example: no tokenizer says it in one way."""
         bare = list(self._tokenizer("a", add_special_tokens=False)["input_ids"])
@@ -114,7 +121,7 @@ def _side(processor: Any, config: Any) -> int:
     patches = getattr(processor, "max_num_patches", None)
     if patches is not None:  # SigLIP 2 with a size of its own for each image
         sides = [processor.patch_size * math.ceil(math.sqrt(patches))]
-    return max(sides, default=config.vision_config.image_size)
+    return max(sides) if sides else int(config.vision_config.image_size)
 
 
 def _vectors(features: Any) -> torch.Tensor:
