@@ -55,7 +55,7 @@ def learn_merges(words: Counter[str], count: int) -> list[Pair]:
 
     Stops early when no pair occurs twice.
     """
-    spelt = [([*word[:-1], word[-1] + "</w>"], times) for word, times in sorted(words.items())]
+    spelt = [([*word[:-1], word[-1] + "</w>"], times) for word, times in words.items()]
     counts: Counter[Pair] = Counter()
     places: defaultdict[Pair, set[int]] = defaultdict(set)
     for index, (pieces, times) in enumerate(spelt):
@@ -68,7 +68,7 @@ def learn_merges(words: Counter[str], count: int) -> list[Pair]:
         if counts[best] < 2:
             break
         merges.append(best)
-        for index in sorted(places.pop(best)):
+        for index in places.pop(best):
             pieces, times = spelt[index]
             for pair in pairwise(pieces):
                 counts[pair] -= times
