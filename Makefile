@@ -24,7 +24,7 @@ lint: .venv/lint.done
 
 bench: .venv/demo.done
 	$(BIN)/python benchmarks/decode.py
-	$(BIN)/python benchmarks/storage.py
+	$(BIN)/python benchmarks/storage.py 20000
 
 verify-model: .venv/demo.done
 	$(BIN)/python benchmarks/verify_model.py $(MODEL)

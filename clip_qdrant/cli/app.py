@@ -27,11 +27,13 @@ app = typer.Typer(
 # Optional[...] rather than | None: typer reads these at run time, on Python 3.10 too.
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
 Location = Annotated[
-    str, typer.Option("--location", "-l", envvar="QDRANT_URL", help="A folder, or the http(s) URL of a Qdrant server.")
-]
-ApiKey = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--api-key", envvar="QDRANT_API_KEY", show_envvar=True, help="For a server.", show_default=False),
+    str,
+    typer.Option(
+        "--location",
+        "-l",
+        envvar="QDRANT_URL",
+        help="A folder, or the http(s) URL of a Qdrant server, whose key is read from QDRANT_API_KEY.",
+    ),
 ]
 Model = Annotated[
     Optional[str],  # noqa: UP045
@@ -74,7 +76,6 @@ def index(
     folder: Annotated[Path, typer.Argument(help="A folder of pictures, or one picture.", show_default=False)],
     collection: Collection = DEFAULT_COLLECTION,
     location: Location = DEFAULT_LOCATION,
-    api_key: ApiKey = None,
     model: Model = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any picture cannot be indexed.")] = False,
     as_json: AsJson = False,
@@ -87,7 +88,7 @@ def index(
     records = list(records_in(folder))
     if not records:
         raise ConfigError(f"There are no pictures in {str(folder)!r}.")
-    with open_client(location, api_key) as client:
+    with open_client(location) as client:
         clip = open_collection(client, collection, model)
         with output.progress(len(records)) as show:
             report = clip.add(records, on_progress=lambda so_far: show(so_far.total))
@@ -104,7 +105,6 @@ def search(
     query: Annotated[str, typer.Argument(help="Words, or the path of a picture.", show_default=False)],
     collection: Collection = DEFAULT_COLLECTION,
     location: Location = DEFAULT_LOCATION,
-    api_key: ApiKey = None,
     model: Model = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many answers.")] = 10,
     where: Where = None,
@@ -127,7 +127,7 @@ def search(
 
     is_image = kind == "image" or (kind == "auto" and Path(query).expanduser().is_file())
     asked: Query = Path(query).expanduser() if is_image else query
-    with open_client(location, api_key, existing=True) as client:
+    with open_client(location, existing=True) as client:
         clip = open_collection(client, collection, model, existing=True)
         hits = clip.search(asked, limit=limit, where=where, negative=negative, using=using)
     output.hits(query, hits, as_json=as_json)
@@ -135,13 +135,11 @@ def search(
 
 @app.command(epilog="Example:  clip-qdrant info --location http://localhost:6333")
 @guarded
-def info(
-    location: Location = DEFAULT_LOCATION, api_key: ApiKey = None, as_json: AsJson = False, debug: Debug = False
-) -> None:
+def info(location: Location = DEFAULT_LOCATION, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show the collections at a location."""
     from clip_qdrant.cli.session import describe, open_client
 
-    with open_client(location, api_key, existing=True) as client:
+    with open_client(location, existing=True) as client:
         output.collections(describe(client), as_json=as_json)
 
 
@@ -150,7 +148,6 @@ def info(
 def delete(
     collection: Collection = DEFAULT_COLLECTION,
     location: Location = DEFAULT_LOCATION,
-    api_key: ApiKey = None,
     where: Where = None,
     id: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -166,7 +163,7 @@ def delete(
 
     if [bool(where), bool(id), everything].count(True) != 1:
         raise ConfigError("Give one of --where, --id and --all.")
-    with open_client(location, api_key, existing=True) as client:
+    with open_client(location, existing=True) as client:
         vectors = VectorCollection(client, collection)
         count = len(id) if id else vectors.count(where=where)
         if not yes:
@@ -181,21 +178,21 @@ def delete(
 @guarded
 def demo(
     location: Location = DEFAULT_LOCATION,
-    api_key: ApiKey = None,
     sheet: Annotated[Path, typer.Option("--sheet", help="Where to write the contact sheet.")] = Path(
         "clip-qdrant-demo.png"
     ),
     debug: Debug = False,
 ) -> None:
     """Draw 1,400 OpenMoji pictures, index them with the pocket model, search them, and write a contact sheet."""
-    from clip_qdrant.cli.contact_sheet import contact_sheet
+    from clip_qdrant.cli.art import ATTRIBUTION
+    from clip_qdrant.cli.contact_sheet import draw_sheet, save_sheet
     from clip_qdrant.cli.demo import run
     from clip_qdrant.cli.session import open_client, open_encoder
 
-    with open_client(location, api_key) as client:
+    with open_client(location) as client:
         shown = run(client, open_encoder("pocket"), progress=output.progress)
     output.demo(shown)
-    contact_sheet(shown.rows, footer="Pictures: OpenMoji, CC BY-SA 4.0").save(sheet)
+    save_sheet(draw_sheet(shown.rows, "Search by words and pictures, with the pocket model", ATTRIBUTION), sheet)
     output.note(f"Contact sheet: {sheet}")
 
 

@@ -9,27 +9,20 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, features
 
+from clip_qdrant.cli.emoji_groups import group_of
 from clip_qdrant.errors import MissingDependencyError
 from clip_qdrant.types import Record
 
+ATTRIBUTION = "All emojis designed by OpenMoji, the open-source emoji and icon project. License: CC BY-SA 4.0"
 SIDE = 128
 _DRAWN_AT = 104
-_BLOCKS = {
-    "flags": range(0x1F1E6, 0x1F200),
-    "miscellaneous symbols and pictographs": range(0x1F300, 0x1F600),
-    "emoticons": range(0x1F600, 0x1F650),
-    "transport and map symbols": range(0x1F680, 0x1F700),
-    "supplemental symbols and pictographs": range(0x1F900, 0x1FA00),
-    "symbols and pictographs extended-a": range(0x1FA70, 0x1FB00),
-}
-"""Unicode's blocks, for want of better groups in the package `emoji`."""
 
 
 def openmoji(limit: int | None = None) -> list[Record]:
     """A record for each picture, drawn into a cache folder where it is not there yet.
 
-    The metadata: `name` ("red apple"), `group` (a Unicode block) and `version` of emoji that brought it. Skin tones
-    are left out, and country flags, which are many and alike.
+    The metadata: `name` ("red apple"), `group` ("food", see `emoji_groups`) and `version` of emoji that brought it.
+    Skin tones are left out, and country flags, which are many and alike.
 
     Args:
         limit: how many at most.
@@ -52,7 +45,7 @@ def openmoji(limit: int | None = None) -> list[Record]:
             if picture.tobytes() != blank:  # the font may lack the newest
                 _save(picture, path)
     return [
-        Record(str(path), path, metadata={"name": name, "group": _group(character), "version": version})
+        Record(str(path), path, metadata={"name": name, "group": group_of(character), "version": version})
         for character, name, version in emojis
         if (path := pictures[character]).exists()
     ]
@@ -69,14 +62,12 @@ def _emojis() -> Iterator[tuple[str, str, float]]:
         points = [ord(point) for point in character]
         plain = data["status"] == emoji.STATUS["fully_qualified"]
         toned = any(0x1F3FB <= point <= 0x1F3FF for point in points)
-        flag = points[0] in _BLOCKS["flags"] or 0xE007F in points
+        flag = 0x1F1E6 <= points[0] <= 0x1F1FF or 0xE007F in points
         alone = len([point for point in points if point != 0xFE0F]) == 1
         if plain and not toned and not flag and (sequences or alone):
             yield character, data["en"].strip(":").replace("_", " "), float(data["E"])
-
-
-def _group(character: str) -> str:
-    return next((name for name, block in _BLOCKS.items() if ord(character[0]) in block), "other symbols")
+    for offset in range(26):  # what flags are spelt with, each a picture of its own
+        yield chr(0x1F1E6 + offset), f"letter {chr(ord('A') + offset)}", 0.6
 
 
 def _draw(character: str, pen: ImageFont.FreeTypeFont) -> Image.Image:

@@ -1,62 +1,97 @@
-"""Queries and what was found for them, as one picture: the query on the left, pictures with scores on the right."""
+"""One picture of many answers: a row a query, the query on the left, what was found on the right."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from clip_qdrant.errors import ImageError
-from clip_qdrant.images import open_image
-
-if TYPE_CHECKING:
-    from clip_qdrant.cli.demo import Row
-
-TILE, GAP, LEFT, LINE = 112, 16, 250, 24
-_INK, _FAINT, _PAPER = "#202124", "#80868b", "white"
+COLUMNS = 8
+CELL, MARGIN, HEAD, LINE = 150, 16, 300, 24
+"""In pixels: the side of an answer, the space around the rows, the width of the query, the height of a line."""
+_ROW = CELL + LINE + MARGIN
+_INK, _FAINT, _RULE = (20, 20, 20), (110, 110, 110), (215, 215, 215)
 
 
-def contact_sheet(rows: Sequence[Row], *, columns: int = 8, footer: str = "") -> Image.Image:
-    """An RGB image with a line for each row; hits whose picture cannot be opened leave a gap."""
-    height = TILE + LINE + GAP
-    size = (LEFT + columns * (TILE + GAP) + GAP, GAP + len(rows) * height + (2 * LINE if footer else 0))
-    sheet = Image.new("RGB", size, _PAPER)
-    pen = ImageDraw.Draw(sheet)
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A query and its answers.
+
+    Attributes:
+        title: the query in words.
+        picture: the query as a picture, or None for a text.
+        cells: the answers: a picture each (or None, for a label), what it is, and its score as text.
+        note: how it was asked, in a few words.
+    """
+
+    title: str
+    picture: Path | None
+    cells: Sequence[tuple[Path | None, str, str]]
+    note: str = ""
+
+
+def size_of(rows: int) -> tuple[int, int]:
+    """Width and height in pixels of a sheet with so many rows."""
+    return 2 * MARGIN + HEAD + COLUMNS * CELL, 3 * MARGIN + rows * _ROW + 2 * LINE
+
+
+def draw_sheet(rows: Sequence[Row], heading: str, footer: str) -> Image.Image:
+    """The sheet; of each row's answers the first eight."""
+    width, height = size_of(len(rows))
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), heading, _INK, ImageFont.load_default(20))
+    draw.text((MARGIN, height - MARGIN - LINE / 2), footer, _FAINT, ImageFont.load_default(13), anchor="lm")
     for number, row in enumerate(rows):
-        top = GAP + number * height
-        _query(sheet, pen, row, top)
-        for column, hit in enumerate(row.hits[:columns]):
-            left = LEFT + column * (TILE + GAP)
-            if hit.source is not None:
-                _paste(sheet, Path(hit.source), (left, top), TILE)
-            pen.text((left + TILE / 2, top + TILE + 2), f"{hit.score:.2f}", _FAINT, _font(16), anchor="ma")
-        if number:
-            pen.line((GAP, top - GAP / 2, size[0] - GAP, top - GAP / 2), "#e8eaed")
-    if footer:
-        pen.text((GAP, size[1] - LINE - GAP / 2), footer, _FAINT, _font(16))
+        top = 2 * MARGIN + LINE + number * _ROW
+        draw.line((MARGIN, top - MARGIN // 2, width - MARGIN, top - MARGIN // 2), _RULE)
+        _draw_head(sheet, draw, row, top)
+        for place, cell in enumerate(row.cells[:COLUMNS]):
+            _draw_cell(sheet, draw, cell, MARGIN + HEAD + place * CELL, top)
     return sheet
 
 
-def _query(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: Row, top: int) -> None:
-    lines = wrap(row.name, width=22)
-    if row.picture is None:
-        pen.multiline_text((GAP, top + TILE / 2), "\n".join(lines), _INK, _font(20), anchor="lm")
-        return
-    _paste(sheet, row.picture, (GAP, top), TILE - LINE)
-    pen.multiline_text((GAP, top + TILE - LINE + 4), "\n".join(lines), _INK, _font(20))
-
-
-def _paste(sheet: Image.Image, path: Path, corner: tuple[int, int], side: int) -> None:
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a PNG file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        picture = open_image(path, min_side=side)
-    except ImageError:
-        return  # moved or changed since it was indexed: the search was not wrong, there is only nothing to show
-    picture.thumbnail((side, side))
-    sheet.paste(picture, (corner[0] + (side - picture.width) // 2, corner[1] + (side - picture.height) // 2))
+        sheet.save(unfinished, "PNG")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _draw_head(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+    left, lines = MARGIN, wrap(row.title, 24)
+    if row.picture is not None:
+        _paste(sheet, row.picture, left, top, CELL)
+        left, lines = left + CELL, wrap(row.title, 11)
+    for number, line in enumerate(lines):
+        draw.text((left, top + CELL / 3 + number * LINE), line, _INK, ImageFont.load_default(20))
+    if row.note:
+        draw.text((MARGIN, top + CELL + LINE / 2), row.note, _FAINT, ImageFont.load_default(14), anchor="lm")
+
+
+def _draw_cell(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: tuple[Path | None, str, str], left: int, top: int
+) -> None:
+    path, name, score = cell
+    middle = left + CELL / 2
+    if path is not None:
+        _paste(sheet, path, left, top, CELL)
+        draw.text((middle, top + CELL + LINE / 2), score, _FAINT, ImageFont.load_default(15), anchor="mm")
+        return
+    draw.text((middle, top + CELL / 2 - LINE), name, _INK, ImageFont.load_default(18), anchor="mm")
+    draw.text((middle, top + CELL / 2 + LINE / 2), score, _INK, ImageFont.load_default(26), anchor="mm")
+
+
+def _paste(sheet: Image.Image, path: Path, left: int, top: int, side: int) -> None:
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((side - MARGIN, side - MARGIN))
+    sheet.paste(small, (left + (side - small.width) // 2, top + (side - small.height) // 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clip_qdrant.cli.art import openmoji
+from clip_qdrant.cli.contact_sheet import COLUMNS, Row
 from clip_qdrant.collection.clip import ClipCollection
 from clip_qdrant.errors import ConfigError
 
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
 COLLECTION = "openmoji"
 TEXTS = ("a red apple", "a flower", "a Christmas tree", "broken heart", "the moon")
 PICTURES = ("cat face", "red heart")
-FILTERED = ("a vehicle with wheels", {"group": "transport and map symbols"})
+FILTERED = ("something yellow", {"group": "animals"})
 TO_CLASSIFY = "sunflower"
 LABELS = ("a flower", "a cat", "a heart", "a car", "a fruit", "a house")
-_PER_QUERY = 8
 _LOGIT_SCALE = 20.0
 """What cosines are multiplied by where a model does not say."""
 
@@ -34,44 +34,45 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A query, its picture if it is one, and what was found."""
-
-    name: str
-    picture: Path | None
-    hits: Sequence[Hit]
-
-
-@dataclass(frozen=True, slots=True)
 class Shown:
-    """All that the demo has to show; `classified` is a name, and labels with probabilities."""
+    """What was indexed, and a row for each question with its answers."""
 
     report: IngestReport
     rows: Sequence[Row]
-    classified: tuple[str, Sequence[tuple[str, float]]]
 
 
-def run(client: QdrantClient, encoder: Encoder, *, progress: Progress, limit: int | None = None) -> Shown:
+def run(client: QdrantClient, encoder: Encoder, *, progress: Progress) -> Shown:
     """Index the pictures and search them.
 
     Args:
         client: where to keep them.
         encoder: the pocket model.
         progress: makes a bar for so many records.
-        limit: how many pictures at most; None for all.
     """
-    records = openmoji(limit)
-    pictures = {record.metadata["name"]: record for record in records}
+    records = openmoji()
     collection = ClipCollection(client, COLLECTION, encoder, indexes={"group": "keyword", "version": "float"})
     with progress(len(records)) as show:
         report = collection.add(records, on_progress=lambda so_far: show(so_far.total))
-    rows = [Row(text, None, collection.search(text, limit=_PER_QUERY)) for text in TEXTS]
+    return Shown(report, list(_ask(collection, {record.metadata["name"]: record for record in records})))
+
+
+def _ask(collection: ClipCollection, pictures: dict[str, Record]) -> Iterator[Row]:
+    for text in TEXTS:
+        yield Row(text, None, _cells(collection.search(text, limit=COLUMNS)), "text")
     for name in PICTURES:
         path = _path(pictures, name)
-        rows.append(Row(f"like {name!r}", path, collection.search(path, limit=_PER_QUERY)))
+        hits = collection.search(path, limit=COLUMNS, where={"name": {"ne": name}})
+        yield Row(name, path, _cells(hits), "picture, without itself")
     text, where = FILTERED
-    rows.append(Row(f"{text}, {where['group']} only", None, collection.search(text, where=where, limit=_PER_QUERY)))
-    return Shown(report, rows, (TO_CLASSIFY, _classify(encoder, _path(pictures, TO_CLASSIFY))))
+    hits = collection.search(text, limit=COLUMNS, where=where)
+    yield Row(text, None, _cells(hits), f"text, where group == {where['group']!r}")
+    path = _path(pictures, TO_CLASSIFY)
+    guesses = _classify(collection.encoder, path)
+    yield Row(TO_CLASSIFY, path, [(None, label, f"{p:.0%}") for label, p in guesses], "picture, zero-shot labels")
+
+
+def _cells(hits: Sequence[Hit]) -> list[tuple[Path | None, str, str]]:
+    return [(Path(hit.source or ""), hit.metadata["name"], f"{hit.score:.2f}") for hit in hits]
 
 
 def _classify(encoder: Encoder, picture: Path) -> list[tuple[str, float]]:

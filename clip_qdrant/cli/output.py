@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from clip_qdrant.types import Hit
 
 
+_SHOWN = 5
+
+
 def note(message: str) -> None:
     """A line for the person, not for the pipe."""
-    Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(_printable(message), markup=False, highlight=False)
 
 
 class _Rate(ProgressColumn):
@@ -55,9 +58,8 @@ def report(report: IngestReport, *, as_json: bool) -> None:
         _json(asdict(report))
         return
     if report.failed:
-        note(f"{len(report.failed)} could not be indexed:")
-        for failure in report.failed:
-            note(f"  {failure.source}: {failure.reason}")
+        failures = [[failure.source, failure.reason] for failure in report.failed]
+        _table(["not indexed", "why"], failures, Console(stderr=True))
     rate = report.total / report.seconds if report.seconds else 0.0
     Console(soft_wrap=True).print(
         f"{report.embedded:,} embedded, {report.copied:,} copied, {report.updated:,} updated, "
@@ -98,31 +100,31 @@ def demo(shown: Shown) -> None:
     if shown.report.embedded == 0:
         note("Everything was indexed already: nothing was embedded again.")
     rows = [
-        [row.name, ", ".join(f"{hit.metadata['name']} {hit.score:.2f}" for hit in row.hits[:4])] for row in shown.rows
+        [row.title, row.note, ", ".join(f"{name} {score}" for _, name, score in row.cells[:_SHOWN])]
+        for row in shown.rows
     ]
-    name, guesses = shown.classified
-    rows.append([f"what is the picture of {name!r}?", ", ".join(f"{label} {p:.0%}" for label, p in guesses[:4])])
-    _table(["query", "found"], rows)
+    _table(["query", "asked as", "found"], rows)
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    console = Console()
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
+    console = console or Console()
     if not console.is_terminal:
         for row in rows:
-            console.file.write("\t".join(_one_line(cell) for cell in row) + "\n")
+            console.file.write("\t".join(map(_printable, row)) + "\n")
         return
     table = Table(*columns)
     for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+        table.add_row(*(Text(_printable(cell), overflow="fold") for cell in row))
     console.print(table)
 
 
-def _one_line(cell: str) -> str:
-    return cell.replace("\t", " ").replace("\n", " ")
+def _printable(cell: str) -> str:
+    """Control characters, which a file's name may have, as escapes: they would break lines or command the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in cell)
 
 
 def _json(document: Any) -> None:

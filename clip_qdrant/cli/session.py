@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -21,19 +23,27 @@ if TYPE_CHECKING:
     from clip_qdrant.types import Encoder
 
 
-def open_client(location: str, api_key: str | None, *, existing: bool = False) -> ManagedQdrantClient:
-    """Connect, and say to what.
+def open_client(location: str, *, existing: bool = False) -> ManagedQdrantClient:
+    """Connect, and say to what; the key of a server is QDRANT_API_KEY's.
 
     Args:
         location: a folder or a URL.
-        api_key: for a URL.
         existing: refuse a folder that is not there, rather than make it.
     """
     is_url = "://" in location
     if existing and not is_url and not Path(location).expanduser().exists():
         raise ConfigError(f"There is nothing at {location!r} yet. Index a folder first, or give another --location.")
     output.note(f"Location: {_without_credentials(location) if is_url else location}")
-    return connect(location, api_key=api_key if is_url else None)
+    if not is_url:
+        return connect(location)
+    with warnings.catch_warnings():
+        # Said here in one line; qdrant-client would show its own source. Nor does it need to ask for the server's
+        # version in a thread: where the server does not answer, the command's own request says so.
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
+        api_key = os.environ.get("QDRANT_API_KEY") or None
+        if api_key and location.startswith("http://"):
+            output.note("The API key goes over http, unencrypted; use https where others can listen.")
+        return connect(location, api_key=api_key, check_compatibility=False)
 
 
 def open_encoder(model: str) -> Encoder:

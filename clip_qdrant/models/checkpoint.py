@@ -19,6 +19,7 @@ class Checkpoint:
     """A folder with a model, in the format of the Hub."""
 
     name: str
+    """What to load it by again: a Hub id, an absolute folder, or "pocket"."""
     folder: Path
 
     @property
@@ -76,15 +77,16 @@ def find_checkpoint(model: str | Path, revision: str | None) -> Checkpoint:
     """
     place = resolve_name(model)
     if isinstance(place, Path):
-        return Checkpoint(str(model), place)
+        # A folder's name is absolute: a collection remembers it, and is opened from elsewhere.
+        return Checkpoint(POCKET if model == POCKET else str(place.absolute()), place)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
     try:
         folder = snapshot_download(place, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)
     except RepositoryNotFoundError as error:
         raise ModelNotFoundError(f"The Hub has no model {place!r}, or it is private. {_ways_out()}") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise ModelNotFoundError(
             f"The model {place!r} is not on this disk, and the Hub cannot be reached. {_ways_out()}"
         ) from error
@@ -99,7 +101,7 @@ def download_size(model: str | Path, revision: str | None = None) -> int | None:
     from fnmatch import fnmatch
 
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
     try:
         snapshot_download(
@@ -110,7 +112,7 @@ def download_size(model: str | Path, revision: str | None = None) -> int | None:
         pass  # the question is then how much of it is to be fetched
     try:
         files = HfApi().model_info(place, revision=revision, files_metadata=True).siblings or []
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+    except (HTTPError, OSError):
         return None
     return sum(
         file.size or 0

@@ -81,10 +81,10 @@ class ClipEncoder:
             raise ConfigError(f"text_policy must be 'truncate' or 'pool', got {text_policy!r}.")
         self.device: torch.device = pick_device(device)
         self.dtype: torch.dtype = pick_dtype(dtype, self.device)
-        self.model = str(model)
         self.batch_size = batch_size
         self.text_policy = text_policy
         self._checkpoint = find_checkpoint(model, revision)
+        self.model = self._checkpoint.name
         self._checkpoint.check(trust_remote_code)
         self._towers = load_towers(self._checkpoint, self.device, self.dtype, trust_remote_code=trust_remote_code)
         self._lock = Lock()
