@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COLLECTION = "openmoji"
 TEXTS = ("a red apple", "a flower", "a Christmas tree", "broken heart", "the moon")
 PICTURES = ("cat face", "red heart")
-FILTERED = ("something yellow", {"group": "animals"})
+FILTERED = ("a red fruit", {"group": "food"})
 TO_CLASSIFY = "sunflower"
 LABELS = ("a flower", "a cat", "a heart", "a car", "a fruit", "a house")
 _LOGIT_SCALE = 20.0
