@@ -13,6 +13,7 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     Siglip2Config,
     Siglip2Model,
     Siglip2Tokenizer,
@@ -115,6 +116,19 @@ def make_siglip2(folder):
     vision = {**_TEXT, "patch_size": 8, "num_patches": 16}
     model = spread(Siglip2Model(Siglip2Config(text_config=_siglip_text(tokenizer), vision_config=vision)))
     return _save(folder, model, tokenizer, Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16))
+
+
+def make_fixed_siglip2(folder):
+    """SigLIP 2 at one size: by its files a SigLIP, with a tokenizer that keeps capitals."""
+    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False)
+    bpe.train_from_iterator(CORPUS, trainer)
+    bpe.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=64
+    )
+    model = spread(SiglipModel(SiglipConfig(text_config=_siglip_text(tokenizer), vision_config=_VISION)))
+    return _save(folder, model, tokenizer, SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}))
 
 
 def make_chinese_clip(folder):

@@ -89,6 +89,14 @@ def test_using_says_which_vectors(collection):
     assert set(found(fused)[:2]) == {"red", "captioned"}
 
 
+def test_where_holds_for_both_legs(collection):
+    many = [Record(f"{i}", square("red"), text="red", metadata={"warm": True}) for i in range(20)]
+    collection.add(many)
+    fused = collection.search("red", using="both", where={"warm": False}, limit=2)
+    assert found(fused)[0] == "captioned"
+    assert len(fused) == 2
+
+
 def test_min_score_cuts_off(collection):
     assert found(collection.search("red", min_score=0.9)) == ["red"]
     with pytest.raises(ConfigError, match="min_score compares cosines"):

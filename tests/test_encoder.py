@@ -249,6 +249,36 @@ def test_threads_share_an_encoder(clip, images, texts):
         np.testing.assert_allclose(vectors, expected[i % 2], atol=1e-5)
 
 
+def test_one_batch_at_a_time(folders, images, monkeypatch):
+    """Two threads never meet in the model, whose memory is sized for one batch."""
+    encoder = ClipEncoder(folders["clip"], device="cpu")
+    forward, meeting, met = encoder._towers.embed_images, threading.Barrier(2), []
+
+    def wait_for_another(batch):
+        try:
+            meeting.wait(timeout=0.3)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            pass
+        return forward(batch)
+
+    monkeypatch.setattr(encoder._towers, "embed_images", wait_for_another)
+    threads = [threading.Thread(target=encoder.embed_images, args=(images[:2],)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == []
+
+
+def test_siglip_texts_are_lower_cased_whatever_the_tokenizer_does(tmp_path):
+    """SigLIP 2 was trained on lower case; its checkpoints of one size bring a tokenizer that keeps capitals."""
+    encoder = ClipEncoder(checkpoints.make_fixed_siglip2(tmp_path), dtype="float32", device="cpu")
+    upper, lower, other = encoder.embed_texts(["A Photo of a CAT", "a photo of a cat", "a photo of a dog"])
+    np.testing.assert_array_equal(upper, lower)
+    assert upper @ other < 0.9999
+
+
 @pytest.mark.parametrize("one", ["a cat", b"bytes", Path("picture.png")])
 def test_one_item_for_many_is_refused(clip, one):
     with pytest.raises(ConfigError, match="must be a list"):

@@ -328,4 +328,5 @@ def test_garbage_is_a_filter_error_and_nothing_else(expression):
 
 def test_a_zone_shifts_a_moment():
     east = datetime(2024, 5, 1, 2, tzinfo=timezone(timedelta(hours=2)))
-    assert to_filter({"day": {"gte": east}}) == to_filter({"day": {"gte": "2024-05-01T00:00:00Z"}})
+    for moment in (east, datetime(2024, 5, 1), date(2024, 5, 1), "2024-05-01"):
+        assert to_filter({"day": {"gte": moment}}) == to_filter({"day": {"gte": "2024-05-01T00:00:00Z"}})
