@@ -13,6 +13,8 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTokenizer,
+    MetaClip2Config,
+    MetaClip2Model,
     PreTrainedTokenizerFast,
     Siglip2Config,
     Siglip2Model,
@@ -129,6 +131,29 @@ def make_fixed_siglip2(folder):
     )
     model = spread(SiglipModel(SiglipConfig(text_config=_siglip_text(tokenizer), vision_config=_VISION)))
     return _save(folder, model, tokenizer, SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}))
+
+
+def make_metaclip2(folder):
+    """MetaCLIP 2: a multilingual vocabulary, between <s> and </s>, pooled at </s>."""
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
+    bpe.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False))
+    bpe.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[(token, special.index(token)) for token in ("<s>", "</s>")]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=77,
+    )
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "pad", "eos")}
+    text = {**_TEXT, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": 77}
+    model = spread(MetaClip2Model(MetaClip2Config(text_config=text, vision_config=_VISION, projection_dim=24)))
+    processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    return _save(folder, model, tokenizer, processor)
 
 
 def make_chinese_clip(folder):

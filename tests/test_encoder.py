@@ -14,6 +14,8 @@ from transformers import (
     ChineseCLIPModel,
     CLIPModel,
     CLIPTokenizer,
+    MetaClip2Model,
+    PreTrainedTokenizerFast,
     Siglip2Model,
     Siglip2Tokenizer,
     SiglipModel,
@@ -42,6 +44,12 @@ REFERENCES = {
         Siglip2Tokenizer,
         Siglip2ImageProcessorPil,
         {"truncation": True, "padding": "max_length", "max_length": 64, "return_attention_mask": False},
+    ),
+    "metaclip2": (
+        MetaClip2Model,
+        PreTrainedTokenizerFast,
+        CLIPImageProcessorPil,
+        {"truncation": True, "max_length": 77},
     ),
     "chinese_clip": (
         ChineseCLIPModel,
