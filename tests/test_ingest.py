@@ -1,5 +1,6 @@
 """Indexing: what is embedded, what is not, and what happens when something goes wrong."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -149,6 +150,21 @@ def test_two_scopes_keep_the_same_source_apart(collection):
     collection.add([Record("s", text="one", scope="a"), Record("s", text="one", scope="b")])
     assert collection.count() == 2
     assert collection.count(where={"scope": "a"}) == 1
+
+
+def test_pages_of_one_source_may_be_arrays(collection):
+    pages = [Record("book", np.full((8, 8, 3), 80 * n, np.uint8), fragment=f"{n}") for n in range(4)]
+    assert counts(collection.add(pages)) == (4, 0, 0, 0, 0)
+    assert counts(collection.add(pages)) == (0, 0, 0, 4, 0)
+
+
+def test_a_thousand_copies_cost_one_lookup_each(tmp_path):
+    with connect(tmp_path) as client:
+        encoder = Counting()
+        collection = ClipCollection(client, "c", encoder)
+        report = collection.add(Record(f"{i}", text="the same") for i in range(1_000))
+        assert counts(report) == (64, 936, 0, 0, 0)
+        assert list(collection.vectors.with_content(["unknown"])) == []
 
 
 def test_progress_is_reported_batch_by_batch(collection):

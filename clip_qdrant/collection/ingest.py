@@ -57,9 +57,9 @@ class IngestReport:
         return self.embedded + self.copied + self.updated + self.unchanged + len(self.failed)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Item:
-    """A record on its way."""
+    """A record on its way; two are the same only if they are one, since images cannot be compared."""
 
     record: Record
     id: str
@@ -139,7 +139,7 @@ def _same_content(item: _Item, payload: dict[str, Any] | None) -> bool:
     return payload is not None and (payload.get(CONTENT_HASH), payload.get(CAPTION)) == (item.hash, item.record.text)
 
 
-def _copy_vectors(item: _Item, point: models.Record | None) -> bool:
+def _copy_vectors(item: _Item, point: models.ScoredPoint | None) -> bool:
     if point is None or not isinstance(point.vector, dict) or not _same_content(item, point.payload):
         return False
     item.vectors = dict(point.vector)

@@ -123,16 +123,20 @@ class VectorCollection:
         """Raw points, for those who copy them."""
         return self.client.retrieve(self.name, ids=list(ids), with_payload=True, with_vectors=with_vectors)
 
-    def with_content(self, hashes: Iterable[str]) -> dict[str, models.Record]:
+    def with_content(self, hashes: Iterable[str]) -> dict[str, models.ScoredPoint]:
         """For each content hash that is stored, one point with its vectors."""
         from qdrant_client import models
 
         wanted = list(hashes)
         if not wanted:
             return {}
-        match = models.FieldCondition(key=CONTENT_HASH, match=models.MatchAny(any=wanted))
-        points = self._scroll(models.Filter(must=[match]), with_vectors=True)
-        return {(point.payload or {})[CONTENT_HASH]: point for point in points}
+        # One request, one point for each: of a content that is stored a thousand times a thousand are not fetched.
+        requests = [
+            models.QueryRequest(filter=to_filter({CONTENT_HASH: hash}), limit=1, with_payload=True, with_vector=True)
+            for hash in wanted
+        ]
+        answers = self.client.query_batch_points(self.name, requests=requests)
+        return {hash: answer.points[0] for hash, answer in zip(wanted, answers, strict=True) if answer.points}
 
     def scan(self, *, where: Where | None = None, with_vectors: bool = False) -> Iterator[Hit]:
         """Every point, a page at a time, in no particular order."""
