@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import sentencepiece
 import torch
@@ -13,6 +14,7 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTokenizer,
+    GemmaTokenizer,
     MetaClip2Config,
     MetaClip2Model,
     PreTrainedTokenizerFast,
@@ -121,13 +123,17 @@ def make_siglip2(folder):
 
 
 def make_fixed_siglip2(folder):
-    """SigLIP 2 at one size: by its files a SigLIP, with a tokenizer that keeps capitals."""
-    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False)
-    bpe.train_from_iterator(CORPUS, trainer)
-    bpe.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=64
+    """SigLIP 2 at one size: by its files a SigLIP, with Gemma's tokenizer, which keeps capitals."""
+    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    bpe.normalizer = normalizers.Replace(" ", "▁")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False))
+    trained = json.loads(bpe.to_str())["model"]
+    tokenizer = GemmaTokenizer(
+        vocab=trained["vocab"], merges=[tuple(merge) for merge in trained["merges"]], padding_side="right"
+    )
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", tokenizer.eos_token_id)]
     )
     model = spread(SiglipModel(SiglipConfig(text_config=_siglip_text(tokenizer), vision_config=_VISION)))
     return _save(folder, model, tokenizer, SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}))
@@ -166,12 +172,21 @@ def make_chinese_clip(folder):
     return _save(folder, model, tokenizer, ChineseCLIPImageProcessorPil(size={"height": SIDE, "width": SIDE}, crop_size={"height": SIDE, "width": SIDE}))  # fmt: skip  # noqa: E501
 
 
-def make_sentence_transformer(folder, clip):
-    """A sentence-transformers folder around a CLIP checkpoint."""
+def make_sentence_transformer(folder, checkpoint, *more):
+    """A sentence-transformers folder around one of the above, and what modules come after."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
 
-    SentenceTransformer(modules=[Transformer(str(clip))], device="cpu").save(str(folder))
+    SentenceTransformer(modules=[Transformer(str(checkpoint)), *more], device="cpu").save(str(folder))
+    return folder
+
+
+def make_old_sentence_transformer(folder, clip):
+    """As sentence-transformers 2 laid out its CLIP models, the best known of all."""
+    shutil.copytree(clip, folder / "0_CLIPModel")
+    module = {"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    (folder / "config_sentence_transformers.json").write_text('{"__version__": {"sentence_transformers": "2.0.0"}}')
     return folder
 
 

@@ -166,6 +166,14 @@ def test_dtype_auto_is_what_the_processor_computes(monkeypatch, capabilities, ex
     assert device.pick_dtype("auto", torch.device("cpu")) == expected
 
 
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_dtype_auto_with_a_torch_that_has_no_table_of_capabilities(monkeypatch, native, expected):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert device.pick_dtype("auto", torch.device("cpu")) == expected
+
+
 def test_device_auto_prefers_cuda_then_mps(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

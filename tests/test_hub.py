@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-MODELS = ["openai/clip-vit-base-patch32", "google/siglip-base-patch16-224"]
+from benchmarks.verify_model import PUBLISHED
 
 
 @pytest.mark.hub
 @pytest.mark.skipif("CLIP_QDRANT_HUB_TESTS" not in os.environ, reason="set CLIP_QDRANT_HUB_TESTS=1 to use the network")
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PUBLISHED)
 def test_a_published_model_gives_its_published_numbers(model):
     script = Path(__file__).parents[1] / "benchmarks" / "verify_model.py"
     done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 from clip_qdrant.errors import ModelFormatError, ModelNotFoundError
 from clip_qdrant.models.names import POCKET, resolve_name
 
-_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.py"]
-_UNWANTED = ["open_clip*", "onnx/*", "openvino/*", "*.onnx"]  # the same weights again, in other formats
+_WANTED = [
+    *("model.safetensors", "*/model.safetensors", "model-*-of-*.safetensors", "*/model-*-of-*.safetensors"),
+    *("*.json", "*.txt", "*.model", "*.jinja", "*.py"),
+]
+_UNWANTED = ["open_clip*", "onnx/*", "openvino/*"]  # the same model again, for other libraries
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +25,56 @@ class Checkpoint:
     name: str
     """What to load it by again: a Hub id, an absolute folder, or "pocket"."""
     folder: Path
+    hub_id: str | None = None
+    """Where it was fetched from, or None for a folder of the user's."""
 
     @property
     def weights(self) -> list[Path]:
-        """The safetensors files, sorted; at least one."""
-        found = sorted(path for path in self.folder.rglob("*.safetensors") if not path.name.startswith("open_clip"))
-        if found:
-            return found
-        pickled = sorted(path.name for path in self.folder.rglob("*.bin"))
-        if not pickled:
+        """The safetensors files that are loaded, in order; at least one.
+
+        Raises:
+            ModelFormatError: there are none, or a part of the model has its weights only as a pickle.
+        """
+        folders = [self.folder]
+        if self.is_sentence_transformer:  # each module in a folder of its own
+            folders += sorted(path for path in self.folder.rglob("*") if path.is_dir())
+        pickled = [
+            file.name
+            for folder in folders
+            if not _weights_in(folder)
+            for file in sorted(folder.glob("pytorch_model*.bin"))
+        ]
+        if pickled:
+            raise ModelFormatError(
+                f"The model {self.name!r} has weights only as {pickled[0]!r}, a pickle, which can run code when it is "
+                f"loaded. If you trust it, convert it: {self._conversion}, and use 'FOLDER'."
+            )
+        found = [file for folder in folders for file in _weights_in(folder)]
+        if not found and self.hub_id:  # whose pickles are not even downloaded
+            raise ModelFormatError(
+                f"The model {self.name!r} has no model.safetensors on the Hub. Pass a revision that has one, if there "
+                "is one (revision='refs/pr/…'). If it has a pickle, pytorch_model.bin, which can run code when it is "
+                f"loaded, and you trust it, convert it: {self._conversion}, and use 'FOLDER'."
+            )
+        if not found:
             raise ModelFormatError(f"The folder {str(self.folder)!r} has no weights. It needs a model.safetensors.")
-        raise ModelFormatError(
-            f"The model {self.name!r} has its weights only as {pickled[0]!r}, a pickle, which can run code when it is "
-            'loaded. If you trust it, convert it: python -c "from transformers import AutoModel; '
-            f"AutoModel.from_pretrained('{self.folder}', use_safetensors=False).save_pretrained('FOLDER')\", "
-            "copy its tokenizer and preprocessor files into FOLDER, and use that."
-        )
+        return found
+
+    @property
+    def _conversion(self) -> str:
+        """A shell command that writes the model with safetensors into 'FOLDER'."""
+        if self.is_sentence_transformer:
+            code = (
+                "import sys; from sentence_transformers import SentenceTransformer; "
+                "SentenceTransformer(sys.argv[1], model_kwargs={'use_safetensors': False}).save(sys.argv[2])"
+            )
+        else:
+            code = (
+                "import sys; from transformers import AutoModel, AutoProcessor; _, model, folder = sys.argv; "
+                "AutoModel.from_pretrained(model, use_safetensors=False).save_pretrained(folder); "
+                "AutoProcessor.from_pretrained(model).save_pretrained(folder)"
+            )
+        return f'python -c "{code}" {shlex.quote(self.hub_id or str(self.folder))} FOLDER'
 
     @property
     def is_sentence_transformer(self) -> bool:
@@ -80,17 +118,21 @@ def find_checkpoint(model: str | Path, revision: str | None) -> Checkpoint:
         # A folder's name is absolute: a collection remembers it, and is opened from elsewhere.
         return Checkpoint(POCKET if model == POCKET else str(place.absolute()), place)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         folder = snapshot_download(place, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)
+    except RevisionNotFoundError as error:
+        raise ModelNotFoundError(
+            f"The Hub's {place!r} has no revision {revision!r}. Use a branch, tag or commit that it has, or none."
+        ) from error
     except RepositoryNotFoundError as error:
         raise ModelNotFoundError(f"The Hub has no model {place!r}, or it is private. {_ways_out()}") from error
     except (HTTPError, OSError) as error:
         raise ModelNotFoundError(
             f"The model {place!r} is not on this disk, and the Hub cannot be reached. {_ways_out()}"
         ) from error
-    return Checkpoint(str(model), Path(folder))
+    return Checkpoint(str(model), Path(folder), place)
 
 
 def download_size(model: str | Path, revision: str | None = None) -> int | None:
@@ -98,28 +140,23 @@ def download_size(model: str | Path, revision: str | None = None) -> int | None:
     place = resolve_name(model)
     if isinstance(place, Path):
         return 0
-    from fnmatch import fnmatch
-
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import filter_repo_objects
 
+    patterns = {"allow_patterns": _WANTED, "ignore_patterns": _UNWANTED}
     try:
-        snapshot_download(
-            place, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, local_files_only=True
-        )
-        return 0
+        folder = snapshot_download(place, revision=revision, local_files_only=True, **patterns)
+        if _is_whole(Path(folder)):
+            return 0
     except LocalEntryNotFoundError:
         pass  # the question is then how much of it is to be fetched
     try:
         files = HfApi().model_info(place, revision=revision, files_metadata=True).siblings or []
     except (HTTPError, OSError):
         return None
-    return sum(
-        file.size or 0
-        for file in files
-        if any(fnmatch(file.rfilename, pattern) for pattern in _WANTED)
-        and not any(fnmatch(file.rfilename, pattern) for pattern in _UNWANTED)
-    )
+    sizes = {file.rfilename: file.size or 0 for file in files}
+    return sum(sizes[name] for name in filter_repo_objects(sizes, **patterns))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -135,6 +172,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelFormatError(f"The model's {str(path)!r} is not a JSON object.")
     return content
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    """What the loaders take of one folder: the whole file, or else its shards."""
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder of the cache has weights: others may have fetched the config alone."""
+    try:
+        return bool(Checkpoint("", folder).weights)
+    except ModelFormatError:
+        return False
 
 
 def _ways_out() -> str:

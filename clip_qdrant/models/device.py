@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clip_qdrant.errors import ConfigError
 
@@ -57,9 +57,12 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 natively, with AVX512-BF16 or AMX."""
     import torch
 
-    capabilities: dict[str, Any] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # an older torch cannot tell, and gets float32
-    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
+    # Older releases of torch tell only under these names.
+    tests = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(test() for test in tests)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from io import IOBase
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -135,7 +137,7 @@ class ClipEncoder:
             ImageError: an image that cannot be opened.
             ConfigError: one image instead of many.
         """
-        if isinstance(images, (str, bytes, Path)):
+        if _is_one_image(images):
             raise ConfigError(f"images must be a list, got one {type(images).__name__}. Write [image].")
         decoded = decode_ahead(images, min_side=self.image_side)
         try:
@@ -147,16 +149,16 @@ class ClipEncoder:
         """Unit float32 vectors of texts, shape (n, dim). A text is a text, even when it looks like a URL or a path.
 
         Raises:
-            ConfigError: one str instead of many, or something that is no str.
+            ConfigError: one str instead of many, something that is no str, or a str that is not whole Unicode.
         """
         if isinstance(texts, str):
             raise ConfigError(f"texts must be a list, got the str {texts[:40]!r}. Write [text].")
-        wrong = next((text for text in texts if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise ConfigError(f"texts must be str, got {type(wrong).__name__}. Use embed_images for images.")
+        texts = list(texts)
+        for i, text in enumerate(texts):
+            _check_text(i, text)
         with self._lock:
             split = [self._towers.windows(text) for text in texts]
-        self._warn_of_long(split)
+            self._warn_of_long(split)
         if self.text_policy == "truncate":
             split = [windows[:1] for windows in split]
         # One pass over the windows of all texts, so that batches are full; then one mean for each text.
@@ -187,6 +189,27 @@ class ClipEncoder:
 
     def __repr__(self) -> str:
         return f"ClipEncoder({self.model!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"
+
+
+def _is_one_image(images: Any) -> bool:
+    """Whether this is one image where many belong. Some of them can be iterated, by row or by line, into nonsense."""
+    from PIL.Image import Image
+
+    if isinstance(images, np.ndarray):
+        return images.ndim in (2, 3)
+    return isinstance(images, (str, bytes, bytearray, PathLike, IOBase, Image))
+
+
+def _check_text(i: int, text: Any) -> None:
+    if not isinstance(text, str):
+        raise ConfigError(f"texts must be str, got {type(text).__name__}. Use embed_images for images.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half a character; a file name that is not UTF-8 has them
+        raise ConfigError(
+            f"Text {i}, {text[:40]!r}, is not whole Unicode: {error.reason} at {error.start}. "
+            "Use text.encode('utf-8', 'replace').decode()."
+        ) from error
 
 
 def _unit(vectors: Any) -> Vectors:

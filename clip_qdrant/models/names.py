@@ -40,9 +40,20 @@ def resolve_name(model: str | Path) -> str | Path:
             f"The model {model!r} is a ResNet of OpenAI's, which transformers does not have. "
             f"Use {', '.join(map(repr, _OPENAI))}, or {DEFAULT_MODEL!r}."
         )
-    if isinstance(model, str) and model.count("/") == 1 and not model.startswith((".", "/", "~")):
+    if isinstance(model, str) and model.count("/") == 1 and _is_hub_id(model):
         return model
     raise ModelNotFoundError(
         f"There is no model {str(model)!r}: it is no folder here, and no Hub id, which looks like 'owner/name'. "
         f"Use {POCKET!r}, {', '.join(map(repr, _OPENAI))}, a Hub id or an existing folder."
     )
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True

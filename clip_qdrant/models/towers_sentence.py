@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ModelFormatError
 from clip_qdrant.models.checkpoint import read_json
+from clip_qdrant.models.image_input import image_settings, input_side, shorten
+from clip_qdrant.models.text_rules import text_rules
+from clip_qdrant.models.towers_transformers import scale_and_bias
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +21,16 @@ if TYPE_CHECKING:
     from clip_qdrant.models.checkpoint import Checkpoint
 
 _IMAGE_SIDE = 448
-"""These models do not say how large an image they take; this is enough for nearly all."""
+"""For models that do not say how large an image they take; enough for nearly all."""
 
 _UNLIMITED = 1 << 20
+
+_MODULE_SETTINGS = (
+    "config.json",
+    "config_sentence_transformers.json",
+    "router_config.json",
+    "sentence_bert_config.json",
+)
 
 
 class SentenceTowers:
@@ -34,7 +47,7 @@ class SentenceTowers:
         self._model = SentenceTransformer(
             str(checkpoint.folder),
             device=str(device),
-            model_kwargs={"dtype": dtype},
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
             trust_remote_code=trust_remote_code,
         )
         if not {"image", "text"} <= set(self._model.modalities):
@@ -42,24 +55,28 @@ class SentenceTowers:
                 f"The model {checkpoint.name!r} embeds {sorted(map(str, self._model.modalities))}, not image and text. "
                 "Use a CLIP model."
             )
-        self.dim = int(self._model.encode([{"text": ""}], show_progress_bar=False).shape[1])
-        self.image_side = _IMAGE_SIDE
-        self._tokenizer = getattr(self._model.tokenizer, "tokenizer", self._model.tokenizer)
-        self.max_tokens = int(
-            min(self._model.max_seq_length or _UNLIMITED, self._tokenizer.model_max_length, _UNLIMITED)
-        )
+        first: Any = self._model[0]
+        inner = getattr(first, "model", None)
+        self._tokenizer = self._model.tokenizer
+        self._processor = getattr(self._model.processor, "image_processor", None)
+        config = getattr(inner, "config", None)
+        self._rules = text_rules(getattr(config, "model_type", ""))
+        self.max_tokens = self._limit(config)
         self._room = self.max_tokens - (len(self._tokenizer("a")["input_ids"]) - len(self._bare("a")))
-        self.logit_scale: float | None = None
-        self.logit_bias = 0.0
-        configs = sorted(path for path in checkpoint.folder.rglob("*.json") if "tokenizer" not in path.name)
+        first.max_seq_length = self.max_tokens
+        self._insist(first)
+        self.dim = int(self._encode([{"text": ""}]).shape[1])
+        self.image_side = (self._processor and input_side(self._processor)) or _IMAGE_SIDE
+        self.logit_scale, self.logit_bias = scale_and_bias(inner)
         self.settings = {
-            path.relative_to(checkpoint.folder).as_posix(): read_json(path)
-            for path in configs
-            if "processor" in path.name
+            "image": image_settings(self._processor) if self._processor else None,
+            "text": {"max_tokens": self.max_tokens, "padding": self._rules.padding, "lower": self._rules.lower},
+            "modules": _module_settings(checkpoint.folder),
         }
 
     def windows(self, text: str) -> list[_Window]:
         """A text in pieces that fit."""
+        text = self._rules.prepare(text)
         ids = self._bare(text)
         if len(ids) <= self._room:
             return [_Window(text, len(ids))]
@@ -73,7 +90,27 @@ class SentenceTowers:
 
     def embed_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Vectors (n, dim) of RGB images."""
+        if self._processor is not None:
+            images = [shorten(image, self._processor) for image in images]
         return self._encode([{"image": image} for image in images])
+
+    def _insist(self, first: Any) -> None:
+        """Hold the processor to what the model was trained with, which sentence-transformers and it decide otherwise.
+
+        The one pads the texts of every family to the longest, and masks; the other has SigLIP 2's patches at 16 pixels.
+        """
+        if self._rules.full_length:
+            text = {"padding": "max_length", "max_length": self.max_tokens, "return_attention_mask": False}
+            settings = image_settings(self._processor)
+            image = {name: settings[name] for name in ("max_num_patches", "patch_size") if name in settings}
+            first.processing_kwargs = {**first.processing_kwargs, "text": text, "image": image}
+
+    def _limit(self, config: Any) -> int:
+        """How many tokens a text may have: the least that anybody says."""
+        limits = [self._rules.max_tokens, self._model.max_seq_length, _UNLIMITED]
+        if self._rules.full_length:  # SigLIP 2's tokenizers do not say
+            limits.append(config.text_config.max_position_embeddings)
+        return int(min(limit or math.inf for limit in limits))
 
     def _encode(self, items: list[dict[str, Any]]) -> torch.Tensor:
         vectors: torch.Tensor = self._model.encode(
@@ -94,3 +131,16 @@ class _Window:
 
     def __len__(self) -> int:
         return self._tokens
+
+
+def _module_settings(folder: Path) -> dict[str, Any]:
+    """What the modules after the network, and the prompts, do to a vector; without the versions that saved them."""
+    modules = json.loads((folder / "modules.json").read_text("utf-8"))
+    # A release may move a class, and does not rename it.
+    settings: dict[str, Any] = {"types": [module["type"].rpartition(".")[2] for module in modules]}
+    for file in sorted(path for path in folder.rglob("*.json") if path.name in _MODULE_SETTINGS):
+        content = read_json(file)
+        if file.name != "config.json" or "model_type" not in content:  # the network's own
+            kept = {key: value for key, value in content.items() if key not in ("__version__", "transformers_version")}
+            settings[file.relative_to(folder).as_posix()] = kept
+    return settings

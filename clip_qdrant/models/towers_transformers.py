@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ModelFormatError
+from clip_qdrant.models.image_input import image_settings, input_side, shorten
+from clip_qdrant.models.text_rules import text_rules
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
     from clip_qdrant.models.checkpoint import Checkpoint
-
-_MAX_TOKENS = {"chinese_clip": 52}
-"""How long the texts were that a family was trained on, where its positions would allow more."""
 
 
 class TransformersTowers:
@@ -24,7 +23,10 @@ class TransformersTowers:
     def __init__(
         self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, trust_remote_code: bool
     ) -> None:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        # From its home: early releases of transformers 5 hide the name at the top where torchvision is missing.
+        from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
         folder, trust = str(checkpoint.folder), {"trust_remote_code": trust_remote_code}
         config = AutoConfig.from_pretrained(folder, **trust)
@@ -36,7 +38,9 @@ class TransformersTowers:
         self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **trust)
         self._tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
         self._check_tokenizer(checkpoint)
-        model, report = AutoModel.from_pretrained(folder, dtype=dtype, output_loading_info=True, **trust)
+        model, report = AutoModel.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **trust
+        )
         if report["missing_keys"] or report["mismatched_keys"]:
             wrong = sorted(str(key) for key in {*report["missing_keys"], *report["mismatched_keys"]})
             raise ModelFormatError(
@@ -45,33 +49,32 @@ class TransformersTowers:
             )
         self._model = model.to(device).eval()
         self._device, self._dtype = device, dtype
-        # SigLIP was trained on lower-cased texts padded to the full length, and does not mask the padding.
-        self._siglip = config.model_type.startswith("siglip")
-        limits = (
-            _MAX_TOKENS.get(config.model_type, math.inf),
-            config.text_config.max_position_embeddings,
-            self._tokenizer.model_max_length,
+        self._rules = text_rules(config.model_type)
+        self.max_tokens = int(
+            min(
+                self._rules.max_tokens or math.inf,
+                config.text_config.max_position_embeddings,
+                self._tokenizer.model_max_length,
+            )
         )
-        self.max_tokens = int(min(limits))
         self._prefix, self._suffix = self._special_tokens()
-        self.dim = self._dim(config)
-        self.image_side = _side(self._processor, config)
-        scale = getattr(model, "logit_scale", None)
-        bias = getattr(model, "logit_bias", None)
-        self.logit_scale = None if scale is None else float(scale.detach().float().exp())
-        self.logit_bias = 0.0 if bias is None else float(bias.detach().float())
+        self.dim = self._dim()
+        self.image_side = input_side(self._processor) or int(config.vision_config.image_size)
+        self.logit_scale, self.logit_bias = scale_and_bias(model)
         self.settings = {
-            "image": self._processor.to_dict(),
-            "text": {"max_tokens": self.max_tokens, "padding": self._padding, "lower": self._siglip},
+            "image": image_settings(self._processor),
+            "text": {
+                "max_tokens": self.max_tokens,
+                "padding": self._rules.padding,
+                "lower": self._rules.lower,
+                "prefix": self._prefix,
+                "suffix": self._suffix,
+            },
         }
-
-    @property
-    def _padding(self) -> str:
-        return "max_length" if self._siglip else "longest"
 
     def windows(self, text: str) -> list[list[int]]:
         """The token ids of a text, without special tokens, in pieces that fit."""
-        text = text.lower() if self._siglip else text
+        text = self._rules.prepare(text)
         ids = list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         room = self.max_tokens - len(self._prefix) - len(self._suffix)
         return [ids[at : at + room] for at in range(0, len(ids), room)] or [[]]
@@ -80,9 +83,9 @@ class TransformersTowers:
         """Vectors (n, dim) of token ids."""
         batch = self._tokenizer.pad(
             {"input_ids": [[*self._prefix, *ids, *self._suffix] for ids in windows]},
-            padding=self._padding,
+            padding=self._rules.padding,
             max_length=self.max_tokens,
-            return_attention_mask=not self._siglip,
+            return_attention_mask=not self._rules.full_length,
             return_tensors="pt",
             verbose=False,
         )
@@ -90,7 +93,7 @@ class TransformersTowers:
 
     def embed_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Vectors (n, dim) of RGB images."""
-        batch = self._processor(images=list(images), return_tensors="pt")
+        batch = self._processor(images=[shorten(image, self._processor) for image in images], return_tensors="pt")
         batch["pixel_values"] = batch["pixel_values"].to(self._dtype)
         return _vectors(self._model.get_image_features(**batch.to(self._device)))
 
@@ -107,21 +110,20 @@ class TransformersTowers:
         at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
         return full[:at], full[at + len(bare) :]
 
-    def _dim(self, config: Any) -> int:
+    def _dim(self) -> int:
         import torch
 
         with torch.inference_mode():
             return int(self.embed_windows([[]]).shape[1])
 
 
-def _side(processor: Any, config: Any) -> int:
-    """The longest side, in pixels, that the processor makes of an image before the model sees it."""
-    sizes = [processor.to_dict().get(name) or {} for name in ("size", "crop_size")]
-    sides = [side for size in sizes for side in dict(size).values() if isinstance(side, int)]
-    patches = getattr(processor, "max_num_patches", None)
-    if patches is not None:  # SigLIP 2 with a size of its own for each image
-        sides = [processor.patch_size * math.ceil(math.sqrt(patches))]
-    return max(sides) if sides else int(config.vision_config.image_size)
+def scale_and_bias(model: Any) -> tuple[float | None, float]:
+    """What a model of transformers makes logits of cosines with: (None, 0.0) where it does not say."""
+    scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    return (
+        None if scale is None else float(scale.detach().float().exp()),
+        0.0 if bias is None else float(bias.detach().float()),
+    )
 
 
 def _vectors(features: Any) -> torch.Tensor:
