@@ -280,11 +280,6 @@ def test_options_come_back_and_survive_reopening(tmp_path):
     assert info.payload_schema["n"].points == 1
 
 
-def test_other_changes_of_a_collection_are_refused(client):
-    with pytest.raises(UnsupportedError, match="hnsw_config"):
-        client.update_collection("c", hnsw_config=models.HnswConfigDiff(m=4))
-
-
 def test_an_interrupted_creation_leaves_no_obstacle(client, tmp_path):
     (tmp_path / "collections" / "new").mkdir()
     (tmp_path / "collections" / "new" / "rubbish").write_text("of a crash")
@@ -335,20 +330,55 @@ def test_threads_share_a_client(client):
 
 
 def test_writes_flush_what_is_old(client, monkeypatch):
-    opened, _ = client._client._open("c")
+    opened = client._client._open("c").shard
     flushed = []
     monkeypatch.setattr(opened, "flush", lambda: flushed.append(True))
     client.upsert("c", [point(1)])
-    assert flushed == []
-    monkeypatch.setattr(shard_module, "FLUSH_SECONDS", -1.0)
     client.upsert("c", [point(2)])
+    assert flushed == []
+    monkeypatch.setattr(shard_module.time, "monotonic", lambda: opened._flush_due + 1)
+    client.upsert("c", [point(3)])
     assert flushed == [True]
+
+
+def test_a_write_is_flushed_when_no_other_follows(client, monkeypatch):
+    opened, flushed = client._client._open("c").shard, threading.Event()
+    flush = opened.flush
+
+    def flush_and_tell():
+        flush()
+        flushed.set()
+
+    opened.flush()
+    monkeypatch.setattr(opened, "flush", flush_and_tell)
+    monkeypatch.setattr(shard_module, "FLUSH_SECONDS", 0.0)
+    client.upsert("c", [point(1)])
+    assert flushed.wait(10)
+
+
+def test_a_flush_that_failed_in_the_background_is_told_to_the_next_writer(client, monkeypatch, caplog):
+    opened, failed = client._client._open("c").shard, threading.Event()
+
+    def fail():
+        failed.set()
+        raise StorageError("disk full")
+
+    opened.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(opened, "flush", fail)
+        patch.setattr(shard_module, "FLUSH_SECONDS", 0.0)
+        client.upsert("c", [point(1)])
+        assert failed.wait(10)
+        with pytest.raises(StorageError, match="disk full"):
+            client.upsert("c", [point(2)])
+    assert "A flush in the background failed" in caplog.text
+    assert client.count("c").count == 2
 
 
 def test_a_failed_flush_is_told_on_close_and_the_folder_is_free(tmp_path, monkeypatch):
     client = connect(tmp_path)
     client.create_collection("c", vectors_config=UNIT)
-    opened, _ = client._client._open("c")
+    opened = client._client._open("c").shard
 
     def fail():
         raise StorageError("disk full")

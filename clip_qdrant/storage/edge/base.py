@@ -9,9 +9,8 @@ from typing import Any
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
+from clip_qdrant.storage.edge.collection import EdgeCollection
 from clip_qdrant.storage.edge.errors import ClientClosedError
-from clip_qdrant.storage.edge.shard import Shard
-from clip_qdrant.storage.edge.space import VectorSpace
 from clip_qdrant.storage.edge.store import EdgeStore, acquire, release
 
 
@@ -35,7 +34,7 @@ class EngineBase(QdrantBase):
             )
         return self._shared
 
-    def _open(self, collection_name: str) -> tuple[Shard, VectorSpace]:
+    def _open(self, collection_name: str) -> EdgeCollection:
         return self._store.open(collection_name)
 
     def close(self, **kwargs: Any) -> None:
@@ -59,7 +58,7 @@ class EngineBase(QdrantBase):
         """
         names = list(self._store.manifest.collections) if collection_name is None else [collection_name]
         for name in names:
-            self._open(name)[0].flush()
+            self._open(name).shard.flush()
 
     def optimize(self, collection_name: str) -> bool:
         """Build the vector indexes of a collection now. It holds up every thread of the process meanwhile.
@@ -67,7 +66,7 @@ class EngineBase(QdrantBase):
         Returns:
             Whether there was anything to do.
         """
-        return self._open(collection_name)[0].optimize()
+        return self._open(collection_name).shard.optimize()
 
 
 def completed() -> models.UpdateResult:

@@ -41,8 +41,8 @@ class ManagedAsyncQdrantClient(AsyncQdrantClient):
 class EmbeddedQdrantClient(ManagedQdrantClient):
     """A `QdrantClient` on a folder, with Qdrant's engine in this process.
 
-    A write that returned survives a killed process. A power loss costs at most what came after the last flush: they
-    are at most 5 seconds apart while writes come in, and one comes with `flush`, an upload's end and `close`.
+    A write that returned survives a killed process. A power loss costs at most what came after the last flush: one
+    comes at most 5 seconds after a write, and with `flush`, an upload's end and `close`.
 
     Args:
         folder: where the collections are, or shall be.

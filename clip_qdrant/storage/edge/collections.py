@@ -9,10 +9,11 @@ from typing import Any
 from qdrant_client import models
 from qdrant_client.conversions import common_types as types
 
-from clip_qdrant.errors import ConfigError, UnsupportedError
+from clip_qdrant.errors import ConfigError
 from clip_qdrant.storage.edge.base import EngineBase, completed
-from clip_qdrant.storage.edge.convert_config import HNSW_DEFAULTS, to_edge_index
+from clip_qdrant.storage.edge.convert_config import HNSW_DEFAULTS, to_edge_config, to_edge_index
 from clip_qdrant.storage.edge.convert_points import to_edge_payload
+from clip_qdrant.storage.edge.definition import NOT_OF_THE_SHARD, updated
 from clip_qdrant.storage.edge.errors import CollectionExistsError, MissingCollectionError
 from clip_qdrant.storage.edge.manifest import validate_name
 from clip_qdrant.storage.edge.native import edge
@@ -62,28 +63,24 @@ class CollectionsMixin(EngineBase):
         return self._store.delete(collection_name)
 
     def update_collection(self, collection_name: str, **kwargs: Any) -> bool:
-        """Merge `metadata` into the collection's; a null removes its key.
+        """Change parameters; those not given stay, a null in `metadata` removes its key.
+
+        What changes the vectors' indexes or quantisation is built at the next `optimize`.
 
         Raises:
-            UnsupportedError: another option; those are fixed when the collection is made.
+            ConfigError: an option, or a vector, that there is not.
         """
-        metadata = kwargs.pop("metadata", None)
         kwargs.pop("timeout", None)
-        fixed = sorted(key for key, value in kwargs.items() if value is not None)
-        with self._store.lock:
-            entry = self._store.manifest.collections[self._store.resolve(collection_name)]
-            if fixed:
-                raise UnsupportedError(
-                    f"update_collection of {collection_name!r} cannot change {', '.join(fixed)} in the embedded "
-                    "engine. Give them to create_collection, and copy the points."
-                )
-            if metadata is None:
+        store = self._store
+        with store.lock:
+            present = store.config(store.resolve(collection_name))
+            changed = updated(present, collection_name, kwargs)
+            if changed == present:
                 return False
-            changes = to_edge_payload(metadata, f"Metadata of collection {collection_name!r}")
-            merged = {**(entry.config.get("metadata") or {}), **changes}
-            entry.config["metadata"] = {key: value for key, value in merged.items() if value is not None}
-            self._store.save()
-            return True
+            if any(change is not None for option, change in kwargs.items() if option not in NOT_OF_THE_SHARD):
+                store.open(collection_name).shard.reconfigure(to_edge_config(changed))
+            store.redefine(collection_name, changed)
+        return True
 
     def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
         """Whether there is a collection, or an alias, of that name."""
@@ -101,14 +98,14 @@ class CollectionsMixin(EngineBase):
     def get_collection(self, collection_name: str, **kwargs: Any) -> types.CollectionInfo:
         """A collection's definition and counts."""
         store = self._store
-        shard, _ = store.open(collection_name)
-        name = store.resolve(collection_name)
-        config, indexes, info = store.config(name), store.manifest.collections[name].indexes, shard.info()
+        collection = store.open(collection_name)
+        config, indexes = store.config(collection.name), store.manifest.collections[collection.name].indexes
+        info = collection.shard.info()
         return models.CollectionInfo(
             status=models.CollectionStatus.GREEN,
             optimizer_status=models.OptimizersStatusOneOf.OK,
             indexed_vectors_count=info.indexed_vectors_count,
-            points_count=shard.count(),
+            points_count=collection.shard.count(),
             segments_count=info.segments_count,
             config=_info_config(config),
             payload_schema={
@@ -130,20 +127,18 @@ class CollectionsMixin(EngineBase):
         if schema is None:
             raise ConfigError(f"Payload index of {field_name!r} has no field_schema. Give one, such as 'keyword'.")
         converted = to_edge_index(schema)
-        self._open(collection_name)[0].write(edge.UpdateOperation.create_field_index(field_name, converted))
         stored = schema if isinstance(schema, str) else schema.model_dump(mode="json", exclude_none=True)
-        with self._store.lock:
-            indexes = self._store.manifest.collections[self._store.resolve(collection_name)].indexes
-            indexes[field_name] = str(getattr(stored, "value", stored)) if isinstance(stored, str) else stored
-            self._store.save()
+        collection = self._open(collection_name)
+        collection.rules.check_new_index(field_name)
+        collection.shard.write(edge.UpdateOperation.create_field_index(field_name, converted))
+        plain = str(getattr(stored, "value", stored)) if isinstance(stored, str) else stored
+        self._store.set_index(collection_name, field_name, plain)
         return completed()
 
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> types.UpdateResult:
         """Drop a field's index, if there is one."""
-        self._open(collection_name)[0].write(edge.UpdateOperation.delete_field_index(field_name))
-        with self._store.lock:
-            self._store.manifest.collections[self._store.resolve(collection_name)].indexes.pop(field_name, None)
-            self._store.save()
+        self._open(collection_name).shard.write(edge.UpdateOperation.delete_field_index(field_name))
+        self._store.set_index(collection_name, field_name, None)
         return completed()
 
     def update_collection_aliases(
@@ -193,8 +188,13 @@ def _info_config(config: models.CreateCollection) -> models.CollectionConfig:
         optimizer_config=models.OptimizersConfig(**{**_OPTIMIZER_DEFAULTS, **optimizers}),
         wal_config=models.WalConfig(wal_capacity_mb=32, wal_segments_ahead=0),
         quantization_config=config.quantization_config,
+        strict_mode_config=_strict_output(config.strict_mode_config),
         metadata=config.metadata,
     )
+
+
+def _strict_output(config: models.StrictModeConfig | None) -> models.StrictModeConfigOutput | None:
+    return None if config is None else models.StrictModeConfigOutput(**config.model_dump(exclude_none=True))
 
 
 def _index_info(schema: Any, points: int) -> models.PayloadIndexInfo:

@@ -55,10 +55,15 @@ def _filter(given: Any) -> Any:
 def _clause(clause: Any) -> list[Any] | None:
     if clause is None:
         return None
-    return [_condition(condition) for condition in (clause if isinstance(clause, list) else [clause])]
+    return [to_edge_condition(condition) for condition in (clause if isinstance(clause, list) else [clause])]
 
 
-def _condition(condition: Any) -> Any:
+def to_edge_condition(condition: Any) -> Any:
+    """The engine's condition of a filter.
+
+    Raises:
+        FilterError: not a condition.
+    """
     name = type(condition).__name__
     if name not in _CONDITIONS:
         raise FilterError(f"{name} is not a condition. Use one of {', '.join(sorted(_CONDITIONS))}.")
@@ -106,16 +111,21 @@ def _range(bounds: Any) -> Any:
     return edge.RangeFloat(**values)
 
 
-def _point(point: models.GeoPoint) -> Any:
+def to_edge_geo_point(point: models.GeoPoint) -> Any:
+    """The engine's point on earth."""
     return edge.GeoPoint(point.lon, point.lat)
 
 
 def _line(line: models.GeoLineString) -> list[Any]:
-    return [_point(point) for point in line.points]
+    return [to_edge_geo_point(point) for point in line.points]
 
 
 def _polygon(polygon: models.GeoPolygon) -> Any:
     return edge.GeoPolygon(_line(polygon.exterior), [_line(interior) for interior in polygon.interiors or []])
+
+
+def _box(box: models.GeoBoundingBox) -> Any:
+    return edge.GeoBoundingBox(to_edge_geo_point(box.top_left), to_edge_geo_point(box.bottom_right))
 
 
 def _values_count(count: models.ValuesCount) -> Any:
@@ -125,8 +135,8 @@ def _values_count(count: models.ValuesCount) -> Any:
 _TESTS: Mapping[str, Callable[[Any], Any]] = {
     "match": _match,
     "range": _range,
-    "geo_bounding_box": lambda box: edge.GeoBoundingBox(_point(box.top_left), _point(box.bottom_right)),
-    "geo_radius": lambda circle: edge.GeoRadius(_point(circle.center), circle.radius),
+    "geo_bounding_box": _box,
+    "geo_radius": lambda circle: edge.GeoRadius(to_edge_geo_point(circle.center), circle.radius),
     "geo_polygon": _polygon,
     "values_count": _values_count,
 }

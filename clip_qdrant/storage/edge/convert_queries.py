@@ -11,12 +11,13 @@ from uuid import UUID
 import numpy as np
 
 from clip_qdrant.errors import ConfigError, UnsupportedError
+from clip_qdrant.storage.edge.collection import EdgeCollection
 from clip_qdrant.storage.edge.convert_config import to_edge_enum
 from clip_qdrant.storage.edge.convert_filters import to_edge_filter, to_rfc3339
+from clip_qdrant.storage.edge.convert_formula import to_edge_formula
 from clip_qdrant.storage.edge.convert_points import to_edge_id, to_edge_with_payload, to_edge_with_vectors
 from clip_qdrant.storage.edge.native import edge
 from clip_qdrant.storage.edge.recommend import average_query
-from clip_qdrant.storage.edge.space import VectorSpace
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -42,8 +43,9 @@ class _Level:
 class QueryConverter:
     """Converts the queries on one collection."""
 
-    def __init__(self, space: VectorSpace, lookup: Lookup) -> None:
-        self._space = space
+    def __init__(self, collection: EdgeCollection, lookup: Lookup) -> None:
+        self._collection = collection
+        self._space = collection.space
         self._lookup = lookup
 
     def request(self, given: models.QueryRequest) -> Any:
@@ -68,7 +70,7 @@ class QueryConverter:
             with_payload=to_edge_with_payload(given.with_payload),
             filter=own_filter,
             score_threshold=given.score_threshold,
-            params=_search_params(given.params),
+            params=self._params(limit, given.params),
         )
 
     def _prefetches(self, given: Any) -> list[Any]:
@@ -84,10 +86,17 @@ class QueryConverter:
             limit=limit,
             query=query,
             prefetches=self._prefetches(given.prefetch),
-            params=_search_params(given.params),
+            params=self._params(limit, given.params),
             filter=own_filter,
             score_threshold=given.score_threshold,
         )
+
+    def _params(self, limit: int, given: Any) -> Any:
+        from qdrant_client import models
+
+        params = models.SearchParams(**given) if isinstance(given, dict) else given
+        self._collection.rules.check_search(limit, params)
+        return None if params is None else _search_params(params)
 
     def _level(self, given: Any, limit: int) -> tuple[Any, Any]:
         """Query and filter of one level."""
@@ -105,14 +114,10 @@ class QueryConverter:
             raise ConfigError("A fusion merges prefetches, and there are none. Give `prefetch`.")
         level = _Level(given.using or "", given.lookup_from, limit)
         converted = None if query is None else self._query(query, level)
-        return converted, to_edge_filter(_without(given.filter, level.named))
+        return converted, self._collection.filter_to_read(_without(given.filter, level.named))
 
     def _query(self, query: Any, level: _Level) -> Any:
         name = type(query).__name__
-        if name in ("FormulaQuery", "RelevanceFeedbackQuery", "TextQuery"):
-            raise UnsupportedError(
-                f"query_points: the embedded client has no {name} yet. Use a vector query, or a Qdrant server."
-            )
         convert = getattr(self, f"_{name}", None)
         if convert is None:
             return edge.Query.Nearest(self._vector(query, level), level.using)
@@ -168,6 +173,26 @@ class QueryConverter:
     def _SampleQuery(self, query: models.SampleQuery, level: _Level) -> Any:
         return edge.Sample.Random
 
+    def _FormulaQuery(self, query: models.FormulaQuery, level: _Level) -> Any:
+        return to_edge_formula(query)
+
+    def _RelevanceFeedbackQuery(self, query: models.RelevanceFeedbackQuery, level: _Level) -> Any:
+        given = query.relevance_feedback
+        weights = given.strategy.naive
+        target = self._vector(given.target, level)
+        items = [edge.FeedbackItem(self._vector(item.example, level), item.score) for item in given.feedback]
+        strategy = edge.NaiveFeedbackStrategy(weights.a, weights.b, weights.c)
+        return edge.Query.FeedbackNaive(edge.FeedbackNaiveQuery(target, items, strategy), level.using)
+
+    def _TextQuery(self, query: models.TextQuery, level: _Level) -> Any:
+        if not level.using:
+            raise ConfigError("A text query needs `using` to name the payload field to search.")
+        if isinstance(query.text, str):
+            return edge.TextQuery(level.using, query.text)
+        scoring = query.text.scoring
+        bm25 = None if scoring is None else edge.Bm25Params(scoring.bm25.k, scoring.bm25.b)
+        return edge.TextQuery(level.using, query.text.query, bm25)
+
     def _pairs(self, context: Any, level: _Level) -> list[Any]:
         pairs = context if isinstance(context, list) else [context]
         return [
@@ -212,13 +237,7 @@ def _without(given: models.Filter | None, ids: Sequence[int | str]) -> models.Fi
     return given.model_copy(update={"must_not": [*present, excluded]})
 
 
-def _search_params(params: Any) -> Any:
-    from qdrant_client import models
-
-    if params is None:
-        return None
-    if isinstance(params, dict):
-        params = models.SearchParams(**params)
+def _search_params(params: models.SearchParams) -> Any:
     quantization, acorn, idf = params.quantization, params.acorn, getattr(params, "idf", None)
     return edge.SearchParams(
         hnsw_ef=params.hnsw_ef,

@@ -6,12 +6,14 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
 from clip_qdrant.storage.edge.collections import CollectionsMixin
-from clip_qdrant.storage.edge.reads import ReadsMixin
+from clip_qdrant.storage.edge.groups import GroupsMixin
+from clip_qdrant.storage.edge.matrix import MatrixMixin
 from clip_qdrant.storage.edge.unsupported import UnsupportedMixin
+from clip_qdrant.storage.edge.vector_names import VectorNamesMixin
 from clip_qdrant.storage.edge.writes import WritesMixin
 
 
-class EdgeEngine(CollectionsMixin, WritesMixin, ReadsMixin, UnsupportedMixin):
+class EdgeEngine(CollectionsMixin, VectorNamesMixin, WritesMixin, GroupsMixin, MatrixMixin, UnsupportedMixin):
     """The embedded engine on a folder. Any number of them share one folder in one process; threads may share one."""
 
     def migrate(

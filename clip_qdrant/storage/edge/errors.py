@@ -30,8 +30,18 @@ class PointNotFoundError(StorageError, KeyError):
     __str__ = Exception.__str__  # KeyError shows the repr of its message
 
 
+class RefusedError(StorageError, ValueError):
+    """The engine refused a request that passed our own checks; qdrant-client's local mode raises ValueError."""
+
+
 class ClientClosedError(StorageError, RuntimeError):
     """The client was closed, or came into this process by a fork."""
+
+
+_CLEARER = {
+    "Operation cancelled: process cancelled by service": "the engine gave up. For a formula this means: a variable has "
+    "no value in a payload nor in `defaults`, or a result is not finite."
+}
 
 
 @contextmanager
@@ -48,4 +58,4 @@ def engine_errors(doing: str, kind: type[ClipQdrantError] = StorageError) -> Ite
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].removeprefix("Service runtime error: ")
-        raise kind(f"{doing}: {reason}") from error
+        raise kind(f"{doing}: {_CLEARER.get(reason, reason)}") from error

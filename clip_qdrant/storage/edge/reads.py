@@ -10,7 +10,6 @@ from qdrant_client.conversions import common_types as types
 
 from clip_qdrant.errors import ConfigError, InvalidPointError
 from clip_qdrant.storage.edge.base import EngineBase
-from clip_qdrant.storage.edge.convert_filters import to_edge_filter
 from clip_qdrant.storage.edge.convert_points import (
     from_edge_id,
     from_edge_record,
@@ -21,7 +20,6 @@ from clip_qdrant.storage.edge.convert_points import (
     to_edge_with_vectors,
 )
 from clip_qdrant.storage.edge.convert_queries import QueryConverter, to_edge_order_by
-from clip_qdrant.storage.edge.groups import group_points, with_larger_prefetches
 from clip_qdrant.storage.edge.native import edge
 
 
@@ -37,10 +35,10 @@ class ReadsMixin(EngineBase):
         **kwargs: Any,
     ) -> list[types.Record]:
         """Points by id, in the order asked for; those that do not exist are left out."""
-        shard, space = self._open(collection_name)
+        collection = self._open(collection_name)
         wanted = [to_edge_id(point_id) for point_id in ids]
-        payload, vectors = to_edge_with_payload(with_payload), to_edge_with_vectors(with_vectors, space)
-        records = shard.retrieve(list(dict.fromkeys(wanted)), payload, vectors)
+        payload, vectors = to_edge_with_payload(with_payload), to_edge_with_vectors(with_vectors, collection.space)
+        records = collection.shard.retrieve(list(dict.fromkeys(wanted)), payload, vectors)
         by_id = {from_edge_id(record.id): record for record in records}
         return [from_edge_record(by_id[point_id]) for point_id in wanted if point_id in by_id]
 
@@ -56,19 +54,20 @@ class ReadsMixin(EngineBase):
         **kwargs: Any,
     ) -> tuple[list[types.Record], types.PointId | None]:
         """A page of points, by id or by a payload value (which needs an index), and where the next one starts."""
-        shard, space = self._open(collection_name)
-        _check_limit(limit)
+        collection = self._open(collection_name)
+        check_limit(limit)
+        collection.rules.check_search(limit, None)
         if order_by is not None and offset is not None:
             raise ConfigError("Offset is not supported in conjunction with order_by. Use order_by.start_from.")
         request = edge.ScrollRequest(
             offset=None if offset is None else to_edge_id(offset),
             limit=limit,
-            filter=to_edge_filter(scroll_filter),
+            filter=collection.filter_to_read(scroll_filter),
             with_payload=to_edge_with_payload(with_payload),
-            with_vector=to_edge_with_vectors(with_vectors, space),
+            with_vector=to_edge_with_vectors(with_vectors, collection.space),
             order_by=None if order_by is None else to_edge_order_by(order_by),
         )
-        records, following = shard.scroll(request)
+        records, following = collection.shard.scroll(request)
         page_end = None if following is None or order_by is not None else from_edge_id(following)
         return [from_edge_record(record) for record in records], page_end
 
@@ -76,8 +75,8 @@ class ReadsMixin(EngineBase):
         self, collection_name: str, count_filter: types.Filter | None = None, exact: bool = True, **kwargs: Any
     ) -> types.CountResult:
         """How many points match."""
-        shard, _ = self._open(collection_name)
-        return models.CountResult(count=shard.count(to_edge_filter(count_filter), exact))
+        collection = self._open(collection_name)
+        return models.CountResult(count=collection.shard.count(collection.filter_to_read(count_filter), exact))
 
     def facet(
         self,
@@ -89,9 +88,10 @@ class ReadsMixin(EngineBase):
         **kwargs: Any,
     ) -> types.FacetResponse:
         """The most frequent values of a payload field (which needs an index), and how many points have each."""
-        shard, _ = self._open(collection_name)
-        _check_limit(limit)
-        hits = shard.facet(edge.FacetRequest(key, limit, exact, to_edge_filter(facet_filter)))
+        collection = self._open(collection_name)
+        check_limit(limit)
+        collection.rules.check_search(limit, None)
+        hits = collection.shard.facet(edge.FacetRequest(key, limit, exact, collection.filter_to_read(facet_filter)))
         return models.FacetResponse(hits=[models.FacetValueHit(value=hit.value, count=hit.count) for hit in hits])
 
     def query_points(
@@ -124,86 +124,33 @@ class ReadsMixin(EngineBase):
             score_threshold=score_threshold,
             lookup_from=lookup_from,
         )
-        return self._query(collection_name, request)
+        return self._query(collection_name, [request])[0]
 
     def query_batch_points(
         self, collection_name: str, requests: Sequence[types.QueryRequest], **kwargs: Any
     ) -> list[types.QueryResponse]:
         """One answer a request, in their order."""
-        return [self._query(collection_name, request) for request in requests]
+        self._open(collection_name).rules.check_batch(len(requests))
+        return self._query(collection_name, requests)
 
-    def query_points_groups(
-        self,
-        collection_name: str,
-        group_by: str,
-        query: Any = None,
-        using: str | None = None,
-        prefetch: types.Prefetch | list[types.Prefetch] | None = None,
-        query_filter: types.Filter | None = None,
-        search_params: types.SearchParams | None = None,
-        limit: int = 10,
-        group_size: int = 3,
-        with_payload: types.WithPayloadInterface = True,
-        with_vectors: types.WithVector = False,
-        score_threshold: float | None = None,
-        with_lookup: types.WithLookupInterface | None = None,
-        lookup_from: types.LookupLocation | None = None,
-        **kwargs: Any,
-    ) -> types.GroupsResult:
-        """The best points of each of the best groups. The engine has no groups: every match is read, then grouped."""
-        _check_limit(limit)
-        _check_limit(group_size, "group_size")
-        everything = max(1, self.count(collection_name).count)
-        found = self.query_points(
-            collection_name,
-            query,
-            using,
-            with_larger_prefetches(prefetch, everything),
-            query_filter,
-            search_params,
-            everything,
-            with_payload=[group_by],
-            score_threshold=score_threshold,
-            lookup_from=lookup_from,
-        )
-        groups = group_points(found.points, group_by, limit, group_size)
-        hits = [hit.id for group in groups for hit in group.hits]
-        records = {record.id: record for record in self.retrieve(collection_name, hits, with_payload, with_vectors)}
-        for group in groups:
-            group.hits = [
-                hit.model_copy(update={"payload": records[hit.id].payload, "vector": records[hit.id].vector})
-                for hit in group.hits
-            ]
-        if with_lookup is not None:
-            self._look_up(groups, with_lookup)
-        return models.GroupsResult(groups=groups)
-
-    def _look_up(self, groups: Sequence[models.PointGroup], given: types.WithLookupInterface) -> None:
-        lookup = models.WithLookup(collection=given) if isinstance(given, str) else given
-        payload = True if lookup.with_payload is None else lookup.with_payload
-        vectors = False if lookup.with_vectors is None else lookup.with_vectors
-        for group in groups:
-            try:
-                records = self.retrieve(lookup.collection, [group.id], payload, vectors)
-            except InvalidPointError:  # a group's value need not be an id
-                records = []
-            group.lookup = next(iter(records), None)
-
-    def _query(self, collection_name: str, request: models.QueryRequest) -> types.QueryResponse:
-        shard, space = self._open(collection_name)
+    def _query(self, collection_name: str, requests: Sequence[models.QueryRequest]) -> list[types.QueryResponse]:
+        collection = self._open(collection_name)
 
         def lookup(elsewhere: str | None, name: str, point_id: int | str) -> Any:
             return self._stored_vector(collection_name if elsewhere is None else elsewhere, name, point_id)
 
         # Converted before the shard is locked: a look-up may lock another one.
-        converted = QueryConverter(space, lookup).request(request)
-        points = shard.query(converted)
-        return types.QueryResponse(points=[from_edge_scored(point, request.with_vector) for point in points])
+        converter = QueryConverter(collection, lookup)
+        found = collection.shard.query([converter.request(request) for request in requests])
+        return [
+            types.QueryResponse(points=[from_edge_scored(point, request.with_vector) for point in points])
+            for request, points in zip(requests, found, strict=True)
+        ]
 
     def _stored_vector(self, collection_name: str, name: str, point_id: int | str) -> Any:
-        shard, space = self._open(collection_name)
-        space.check_name(name)
-        records = shard.retrieve([point_id], False, [name])
+        collection = self._open(collection_name)
+        collection.space.check_name(name)
+        records = collection.shard.retrieve([point_id], False, [name])
         if not records:
             raise InvalidPointError(f"Point {point_id!r} is not found in collection {collection_name!r}.")
         vector = from_edge_vector(records[0].vector)
@@ -216,6 +163,7 @@ class ReadsMixin(EngineBase):
         return found
 
 
-def _check_limit(limit: int, name: str = "limit") -> None:
+def check_limit(limit: int, name: str = "limit") -> None:
+    """Refuse to ask for nothing."""
     if limit < 1:
         raise ConfigError(f"{name} must be at least 1, got {limit}.")

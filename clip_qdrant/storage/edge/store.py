@@ -7,17 +7,18 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ClipQdrantError, ConfigError, StorageError
+from clip_qdrant.storage.edge.collection import EdgeCollection
 from clip_qdrant.storage.edge.convert_config import to_edge_config
 from clip_qdrant.storage.edge.errors import CollectionExistsError, MissingCollectionError, engine_errors
 from clip_qdrant.storage.edge.lock import FolderLock
 from clip_qdrant.storage.edge.manifest import CollectionEntry, Manifest, folder_name, validate_name
 from clip_qdrant.storage.edge.shard import Shard
 from clip_qdrant.storage.edge.space import VectorSpace
+from clip_qdrant.storage.edge.strict import Rules, check_strict_mode
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -50,7 +51,7 @@ class EdgeStore:
             self._lock_file.release()
             raise
         self.lock = threading.RLock()
-        self._shards: dict[str, tuple[Shard, VectorSpace]] = {}
+        self._opened: dict[str, EdgeCollection] = {}
 
     def resolve(self, name: str) -> str:
         """The collection that a name or an alias means.
@@ -64,14 +65,14 @@ class EdgeStore:
                 raise MissingCollectionError(name)
             return target
 
-    def open(self, name: str) -> tuple[Shard, VectorSpace]:
-        """The shard and the vectors of a collection, loaded at its first use."""
+    def open(self, name: str) -> EdgeCollection:
+        """A collection, loaded at its first use."""
         with self.lock:
             target = self.resolve(name)
-            if target not in self._shards:
-                space = VectorSpace.from_config(target, self.config(target))
-                self._shards[target] = (Shard.load(target, self._path(target)), space)
-            return self._shards[target]
+            if target not in self._opened:
+                space, rules = VectorSpace.from_config(target, self.config(target)), self._rules(target)
+                self._opened[target] = EdgeCollection(Shard.load(target, self._path(target)), space, rules)
+            return self._opened[target]
 
     def config(self, name: str) -> models.CreateCollection:
         """The definition that the collection was made with."""
@@ -87,6 +88,7 @@ class EdgeStore:
                 raise CollectionExistsError(
                     f"Collection {name!r} already exists. Use another name, or delete it first."
                 )
+            check_strict_mode(config.strict_mode_config)
             space = VectorSpace.from_config(name, config)
             path = self._path(name)
             with engine_errors(f"The folder of collection {name!r} cannot be made"):
@@ -94,9 +96,30 @@ class EdgeStore:
                 path.mkdir(parents=True)
             shard = Shard.create(name, path, to_edge_config(config))
             shard.flush()
-            self._shards[name] = (shard, space)
             self.manifest.collections[name] = CollectionEntry(config.model_dump(mode="json", exclude_none=True))
+            self._opened[name] = EdgeCollection(shard, space, self._rules(name))
             self.save()
+
+    def redefine(self, name: str, config: models.CreateCollection) -> None:
+        """Replace the definition of a collection; its shard is the caller's."""
+        with self.lock:
+            collection = self.open(name)
+            check_strict_mode(config.strict_mode_config)
+            space = VectorSpace.from_config(collection.name, config)
+            self.manifest.collections[collection.name].config = config.model_dump(mode="json", exclude_none=True)
+            self.save()
+            collection.space, collection.rules = space, self._rules(collection.name)
+
+    def set_index(self, name: str, field: str, schema: Any | None) -> None:
+        """Note a payload index, or that there is none any more."""
+        with self.lock:
+            collection = self.open(name)
+            indexes = self.manifest.collections[collection.name].indexes
+            indexes.pop(field, None)
+            if schema is not None:
+                indexes[field] = schema
+            self.save()
+            collection.rules = self._rules(collection.name)
 
     def delete(self, name: str) -> bool:
         """Remove a collection and its aliases: first the entry, then the files."""
@@ -105,9 +128,9 @@ class EdgeStore:
                 return False
             self.manifest.aliases = {alias: to for alias, to in self.manifest.aliases.items() if to != name}
             self.save()
-            opened = self._shards.pop(name, None)
+            opened = self._opened.pop(name, None)
             if opened is not None:
-                opened[0].close()
+                opened.shard.close()
             shutil.rmtree(self._path(name), ignore_errors=True)
             return True
 
@@ -119,8 +142,9 @@ class EdgeStore:
     def close(self) -> None:
         """Flush and close every shard, then let other processes in, whatever failed."""
         with self.lock:
-            failures = [error for error in map(_close_shard, self._opened()) if error is not None]
-            self._shards.clear()
+            closed = [_close_shard(collection.shard) for collection in self._opened.values()]
+            failures = [error for error in closed if error is not None]
+            self._opened.clear()
             self._lock_file.release()
         if failures:
             raise failures[0]
@@ -129,8 +153,8 @@ class EdgeStore:
         """In a forked child: close the child's copy of the lock file, so that the lock ends with the parent."""
         self._lock_file.release()
 
-    def _opened(self) -> Iterable[Shard]:
-        return [shard for shard, _ in self._shards.values()]
+    def _rules(self, name: str) -> Rules:
+        return Rules(name, self.config(name).strict_mode_config, self.manifest.collections[name].indexes)
 
     def _path(self, name: str) -> Path:
         return self.folder / "collections" / folder_name(name)

@@ -11,13 +11,8 @@ from clip_qdrant.errors import UnsupportedError
 
 _SERVER = "Run a Qdrant server, and connect to its URL."
 _SNAPSHOT = "Copy the folder while no client is open (the files are sparse), or use client.migrate(other_client)."
-_VECTORS = "Make a collection that has the vector, and copy the points; or run a Qdrant server."
 
 INSTEAD = {
-    "search_matrix_offsets": "Search with each point's vector (query_batch_points), or run a Qdrant server.",
-    "search_matrix_pairs": "Search with each point's vector (query_batch_points), or run a Qdrant server.",
-    "create_vector_name": _VECTORS,
-    "delete_vector_name": _VECTORS,
     **dict.fromkeys(
         (
             "list_snapshots",

@@ -13,10 +13,11 @@ from qdrant_client.conversions import common_types as types
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.storage.edge.base import EngineBase, completed
+from clip_qdrant.storage.edge.collection import EdgeCollection
 from clip_qdrant.storage.edge.updates import (
     Write,
     batched,
-    prepare,
+    prepare_batch,
     prepare_clear_payload,
     prepare_delete,
     prepare_delete_payload,
@@ -93,26 +94,21 @@ class WritesMixin(EngineBase):
         self, collection_name: str, update_operations: Sequence[types.UpdateOperation], **kwargs: Any
     ) -> list[types.UpdateResult]:
         """Run updates in order, after all of them were checked."""
-        shard, space = self._open(collection_name)
-        with shard.lock:
-            for write in [prepare(shard, space, operation) for operation in update_operations]:
-                write()
+        _apply(self._open(collection_name), prepare_batch, update_operations)
         return [completed() for _ in update_operations]
 
     def upload_points(self, collection_name: str, points: Iterable[types.PointStruct], **kwargs: Any) -> None:
         """Upsert a stream of points, some thousands at a time, and flush at its end."""
-        shard, space = self._open(collection_name)
-        for batch in batched(points, UPLOAD_BATCH):
+        target = self._open(collection_name)
+        for batch in batched(points, min(UPLOAD_BATCH, target.rules.most_in_upsert)):
             structs = [
                 models.PointStruct.model_construct(
                     id=point.id, vector={} if point.vector is None else point.vector, payload=point.payload
                 )
                 for point in batch
             ]
-            write = prepare_upsert(shard, space, structs, kwargs.get("update_filter"), kwargs.get("update_mode"))
-            with shard.lock:
-                write()
-        shard.flush()
+            _apply(target, prepare_upsert, structs, kwargs.get("update_filter"), kwargs.get("update_mode"))
+        target.shard.flush()
 
     def upload_collection(
         self,
@@ -135,11 +131,18 @@ class WritesMixin(EngineBase):
         self.upload_points(collection_name, points, **kwargs)
 
     def _run(self, collection_name: str, prepare: Callable[..., Write], *args: Any) -> types.UpdateResult:
-        shard, space = self._open(collection_name)
-        write = prepare(shard, space, *args)
-        with shard.lock:
-            write()
+        _apply(self._open(collection_name), prepare, *args)
         return completed()
+
+
+def _apply(target: EdgeCollection, prepare: Callable[..., Write], *args: Any) -> None:
+    """Check an update, then write it; checked once more if the collection's vectors changed in between."""
+    space = target.space
+    write = prepare(target, *args)
+    with target.shard.lock:
+        if target.space is not space:
+            write = prepare(target, *args)
+        write()
 
 
 def _rows(vectors: Any) -> Iterator[Any]:
