@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clip_qdrant.sources.folders import records_in as records_in
     from clip_qdrant.storage.connect import connect as connect
     from clip_qdrant.storage.connect import connect_async as connect_async
+    from clip_qdrant.storage.schema import CollectionSchema as CollectionSchema
     from clip_qdrant.types import Hit as Hit
     from clip_qdrant.types import Record as Record
 
@@ -30,6 +31,7 @@ _HOMES = {
     "ClipEncoder": "models.encoder",
     "ClipQdrantError": "errors",
     "ClipRetriever": "llamaindex.retrievers",
+    "CollectionSchema": "storage.schema",
     "Hit": "types",
     "IngestReport": "collection.ingest",
     "Record": "types",

@@ -78,10 +78,19 @@ def index(
     location: Location = DEFAULT_LOCATION,
     model: Model = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any picture cannot be indexed.")] = False,
+    optimize: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--optimize/--no-optimize",
+            help="In a folder, build the vector index afterwards; otherwise offered from 50,000 points.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Index the pictures of a folder. What is indexed already, unchanged, is not embedded again."""
+    from clip_qdrant.cli import optimizing
     from clip_qdrant.cli.session import open_client, open_collection
     from clip_qdrant.sources import records_in
 
@@ -92,6 +101,7 @@ def index(
         clip = open_collection(client, collection, model)
         with output.progress(len(records)) as show:
             report = clip.add(records, on_progress=lambda so_far: show(so_far.total))
+        optimizing.offer(client, collection, optimize)
     output.report(report, as_json=as_json)
     if strict and report.failed:
         raise typer.Exit(1)
@@ -141,6 +151,23 @@ def info(location: Location = DEFAULT_LOCATION, as_json: AsJson = False, debug: 
 
     with open_client(location, existing=True) as client:
         output.collections(describe(client), as_json=as_json)
+
+
+@app.command(epilog="Example:  clip-qdrant optimize --collection photos")
+@guarded
+def optimize(
+    collection: Collection = DEFAULT_COLLECTION, location: Location = DEFAULT_LOCATION, debug: Debug = False
+) -> None:
+    """Build a folder's vector index, which makes large collections fast, and measure its recall."""
+    from clip_qdrant.cli import optimizing
+    from clip_qdrant.cli.session import open_client
+    from clip_qdrant.storage.edge.client import EmbeddedQdrantClient
+    from clip_qdrant.storage.vectors import VectorCollection
+
+    with open_client(location, existing=True) as client:
+        if not isinstance(client, EmbeddedQdrantClient):
+            raise ConfigError("Only a folder is optimized by hand; a Qdrant server does it by itself.")
+        optimizing.build(client, VectorCollection(client, collection).name)
 
 
 @app.command(epilog="Examples:  clip-qdrant delete --where 'folder == \"old\"'   |   clip-qdrant delete --all --yes")

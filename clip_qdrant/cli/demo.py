@@ -14,6 +14,7 @@ from clip_qdrant.cli.art import openmoji
 from clip_qdrant.cli.contact_sheet import COLUMNS, Row
 from clip_qdrant.collection.clip import ClipCollection
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.storage.schema import CollectionSchema
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -50,7 +51,8 @@ def run(client: QdrantClient, encoder: Encoder, *, progress: Progress) -> Shown:
         progress: makes a bar for so many records.
     """
     records = openmoji()
-    collection = ClipCollection(client, COLLECTION, encoder, indexes={"group": "keyword", "version": "float"})
+    schema = CollectionSchema(indexes={"group": "keyword", "version": "float"})
+    collection = ClipCollection(client, COLLECTION, encoder, schema=schema)
     with progress(len(records)) as show:
         report = collection.add(records, on_progress=lambda so_far: show(so_far.total))
     return Shown(report, list(_ask(collection, {record.metadata["name"]: record for record in records})))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,7 +11,7 @@ import numpy as np
 
 from clip_qdrant.collection.ingest import IngestReport, ingest
 from clip_qdrant.errors import ConfigError, UnsupportedError
-from clip_qdrant.storage.schema import CollectionSchema, IndexKind
+from clip_qdrant.storage.schema import CollectionSchema
 from clip_qdrant.storage.vectors import VectorCollection
 
 if TYPE_CHECKING:
@@ -51,17 +51,18 @@ class ClipCollection:
         client: from `connect`, or any `QdrantClient`. `close` closes it.
         name: of the collection; made if it is not there.
         encoder: a `ClipEncoder`, or anything else that is an `Encoder`.
-        indexes: payload fields to filter on -> kind of index; they are faster with one.
+        schema: what else the collection shall be: payload indexes, quantisation, strict mode, shards, … Its dimension
+            and fingerprint are the encoder's.
 
     Raises:
-        CollectionMismatchError: the collection holds vectors of another encoder.
+        CollectionMismatchError: the collection holds vectors of another encoder, or is another than the schema says.
     """
 
     def __init__(
-        self, client: QdrantClient, name: str, encoder: Encoder, *, indexes: Mapping[str, IndexKind] | None = None
+        self, client: QdrantClient, name: str, encoder: Encoder, *, schema: CollectionSchema | None = None
     ) -> None:
-        schema = CollectionSchema(dim=encoder.dim, fingerprint=encoder.fingerprint, indexes=dict(indexes or {}))
-        self.vectors = VectorCollection(client, name, schema)
+        own = {"dim": encoder.dim, "fingerprint": encoder.fingerprint}
+        self.vectors = VectorCollection(client, name, (schema or CollectionSchema()).model_copy(update=own))
         self.encoder = encoder
 
     @property

@@ -1,56 +1,101 @@
-"""What a collection holds: its named vectors, its payload indexes, and the encoder that its vectors come from."""
+"""What a collection holds: its vectors, its payload indexes, and the encoder that its vectors come from."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from clip_qdrant.errors import CollectionMismatchError
+from clip_qdrant.errors import CollectionMismatchError, ConfigError
 from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, KIND, SOURCE, TEXT
 from clip_qdrant.types import Fingerprint
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
-IndexKind = Literal["keyword", "integer", "float", "bool", "datetime", "geo", "text"]
+IndexKind = Literal["keyword", "prefix", "tenant", "integer", "float", "bool", "datetime", "geo", "text", "uuid"]
+"""A kind of payload index. "prefix" is a keyword index that also serves {"path": {"prefix": …}}; "tenant" is one that
+keeps a tenant's points together."""
 
 OWN_INDEXES: dict[str, IndexKind] = {CONTENT_HASH: "keyword", SOURCE: "keyword", KIND: "keyword", "doc_id": "keyword"}
 """The payload indexes that every collection has."""
 
+LEXICAL = "lexical"
+"""The sparse vector of a collection that has one."""
+
+_OVERSAMPLING = 3.0
 _METADATA_KEY = "clip_qdrant"
 
 
-class CollectionSchema(BaseModel):
-    """The shape of a collection: cosine vectors `image` and `text` of one dimension, and payload indexes.
+class Hnsw(BaseModel):
+    """The graph that approximate search walks.
 
     Attributes:
-        dim: of the vectors.
-        fingerprint: of the encoder they come from; stored with the collection, and checked ever after.
-        indexes: payload field -> kind of index, beside `OWN_INDEXES`.
+        m: edges a point; more find more, and take more memory. 0 builds no graph.
+        ef_construct: candidates while building; more find more, and build slower.
+        on_disk: keep the graph on disk.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dim: int = Field(ge=1, le=65_536)
+    m: int = Field(default=16, ge=0, le=1_024)
+    ef_construct: int = Field(default=100, ge=4, le=10_000)
+    on_disk: bool = False
+
+
+class CollectionSchema(BaseModel):
+    """The shape of a collection: vectors of one dimension by name, and payload indexes.
+
+    What is None is Qdrant's own choice when the collection is made, and is not checked when it is there.
+
+    Attributes:
+        dim: of the vectors; None is the encoder's, where there is one.
+        fingerprint: of the encoder they come from; stored with the collection, and checked ever after.
+        vectors: names of the dense vectors.
+        distance: that they are compared by; CLIP's vectors are of unit length, and compared by cosine.
+        lexical: add a sparse vector `lexical` for words, weighted by their rarity (IDF).
+        indexes: payload field -> kind of index, beside `OWN_INDEXES`.
+        hnsw: of the index of the vectors.
+        quantization: keep small copies of the vectors in memory, and the vectors on disk to rescore with: "int8" is a
+            quarter, "turbo" (TurboQuant, 4 bits) an eighth.
+        on_disk: read vectors from disk, and hold none in memory but the small copies.
+        strict: refuse a filter on a field that has no index, which would read every point.
+        shards: of a cluster.
+        replicas: copies of each shard in a cluster.
+        write_consistency: how many replicas must have a write before it returns.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dim: int | None = Field(default=None, ge=1, le=65_536)
     fingerprint: Fingerprint | None = None
+    vectors: tuple[str, ...] = Field(default=(IMAGE, TEXT), min_length=1)
+    distance: Literal["cosine", "dot", "euclid", "manhattan"] = "cosine"
+    lexical: bool = False
     indexes: dict[str, IndexKind] = Field(default_factory=dict)
+    hnsw: Hnsw | None = None
+    quantization: Literal["int8", "turbo"] | None = None
+    on_disk: bool | None = None
+    strict: bool | None = None
+    shards: int | None = Field(default=None, ge=1)
+    replicas: int | None = Field(default=None, ge=1)
+    write_consistency: int | None = Field(default=None, ge=1)
 
     def ensure(self, client: QdrantClient, name: str) -> None:
         """Create the collection, or check that the one there fits; either way the indexes are there afterwards.
 
         Raises:
-            CollectionMismatchError: one of that name exists and holds something else.
+            CollectionMismatchError: one of that name exists and holds something else; says all that differs.
+            ConfigError: there is no dimension to make it with.
         """
-        from qdrant_client import models
-
         if not client.collection_exists(name):
-            vector = models.VectorParams(size=self.dim, distance=models.Distance.COSINE)
-            known = {} if self.fingerprint is None else {"fingerprint": self.fingerprint.to_dict()}
-            client.create_collection(
-                name, vectors_config={IMAGE: vector, TEXT: vector}, metadata={_METADATA_KEY: {"format": 1, **known}}
-            )
+            try:
+                client.create_collection(name, **self._definition())
+            except Exception:
+                if not client.collection_exists(name):  # else another process made it just now
+                    raise
         self.check(client, name)
         present = client.get_collection(name).payload_schema
         with warnings.catch_warnings():
@@ -58,32 +103,103 @@ class CollectionSchema(BaseModel):
             warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)
             for field, kind in {**OWN_INDEXES, **self.indexes}.items():
                 if field not in present:
-                    client.create_payload_index(name, field, field_schema=models.PayloadSchemaType(kind))
+                    client.create_payload_index(name, field, field_schema=_index(kind))
 
     def check(self, client: QdrantClient, name: str) -> None:
         """Hold an existing collection against this schema.
 
         Raises:
-            CollectionMismatchError: its vectors or its encoder are others; the message says which.
+            CollectionMismatchError: it holds something else; the message says all that differs.
         """
         info = client.get_collection(name)
-        sizes = _vector_sizes(info.config.params.vectors)
-        for leg in (IMAGE, TEXT):
-            if leg not in sizes:
-                raise CollectionMismatchError(
-                    f"Collection {name!r} has no vector named {leg!r} but {sorted(sizes) or 'one without a name'}: "
-                    "something else made it. Use another collection."
-                )
-        theirs = stored_fingerprint(info)
-        ours = self.fingerprint
-        if sizes[IMAGE] != self.dim or (ours and theirs and ours.digest != theirs.digest):
-            maker = f" of {theirs.model!r}" if theirs else ""
-            space = f"{self.dim}-d" if sizes[IMAGE] != self.dim else f"{self.dim}-d of another space"
-            mine = f"{ours.model!r} makes {space}" if ours else f"{space} was asked for"
+        self._check_encoder(info, name)
+        differences = list(self._differences(info))
+        if not _is_local_mode(client):  # which keeps no parameters, and has nothing to gain from them
+            differences += self._parameter_differences(info)
+        if differences:
             raise CollectionMismatchError(
-                f"Collection {name!r} holds {sizes[IMAGE]}-d vectors{maker}, but {mine}. "
-                "Use another collection, or the model that this one was made with."
+                f"Collection {name!r} is another than was asked for: {'; '.join(differences)}. "
+                "Ask for what is there, change it with client.update_collection, or use another collection."
             )
+
+    def _definition(self) -> dict[str, Any]:
+        from qdrant_client import models
+
+        if self.dim is None:
+            raise ConfigError("A new collection needs a dimension. Give CollectionSchema `dim`, or an encoder.")
+        distance = models.Distance[self.distance.upper()]
+        vector = models.VectorParams(size=self.dim, distance=distance, on_disk=self.on_disk)
+        known = {} if self.fingerprint is None else {"fingerprint": self.fingerprint.to_dict()}
+        strict = models.StrictModeConfig(
+            enabled=True, unindexed_filtering_retrieve=False, unindexed_filtering_update=False
+        )
+        optional = {
+            "hnsw_config": None if self.hnsw is None else models.HnswConfigDiff(**self.hnsw.model_dump()),
+            "quantization_config": _quantization(self.quantization),
+            "strict_mode_config": strict if self.strict else None,
+            "shard_number": self.shards,
+            "replication_factor": self.replicas,
+            "write_consistency_factor": self.write_consistency,
+        }
+        return {
+            "vectors_config": dict.fromkeys(self.vectors, vector),
+            "sparse_vectors_config": {LEXICAL: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+            if self.lexical
+            else None,
+            "metadata": {_METADATA_KEY: {"format": 1, **known}},
+            **{key: value for key, value in optional.items() if value is not None},
+        }
+
+    def _check_encoder(self, info: models.CollectionInfo, name: str) -> None:
+        vectors = _dense(info)
+        for wanted in self.vectors:
+            if wanted not in vectors:
+                raise CollectionMismatchError(
+                    f"Collection {name!r} has no vector named {wanted!r} but "
+                    f"{sorted(filter(None, vectors)) or 'one without a name'}: something else made it. "
+                    "Use another collection."
+                )
+        theirs, ours, size = stored_fingerprint(info), self.fingerprint, vectors[self.vectors[0]].size
+        if (self.dim or size) == size and not (ours and theirs and ours.digest != theirs.digest):
+            return
+        maker = f" of {theirs.model!r}" if theirs else ""
+        space = f"{self.dim}-d" if size != self.dim else f"{self.dim}-d of another space"
+        mine = f"{ours.model!r} makes {space}" if ours else f"{space} was asked for"
+        raise CollectionMismatchError(
+            f"Collection {name!r} holds {size}-d vectors{maker}, but {mine}. "
+            "Use another collection, or the model that this one was made with."
+        )
+
+    def _differences(self, info: models.CollectionInfo) -> Iterator[str]:
+        """What of the vectors and indexes differs."""
+        for name in self.vectors:
+            params = _dense(info)[name]
+            yield from _differs(f"the distance of {name!r}", params.distance.value.lower(), self.distance)
+            yield from _differs(f"the dimension of {name!r}", params.size, self.dim)
+        if self.lexical and LEXICAL not in (info.config.params.sparse_vectors or {}):
+            yield f"there is no sparse vector {LEXICAL!r}"
+        for field, kind in self.indexes.items():
+            index = info.payload_schema.get(field)
+            if index is not None:
+                yield from _differs(f"the index of {field!r}", index.data_type.value, _data_type(kind))
+
+    def _parameter_differences(self, info: models.CollectionInfo) -> Iterator[str]:
+        """What of the parameters that were asked for differs."""
+        config = info.config
+        if self.hnsw is not None:
+            for key, wanted in self.hnsw:
+                yield from _differs(f"hnsw.{key}", getattr(config.hnsw_config, key) or 0, wanted)
+        quantization = config.quantization_config
+        yield from _differs("quantization", _quantization_name(quantization), self.quantization)
+        strict_mode = config.strict_mode_config
+        is_strict = bool(strict_mode and strict_mode.enabled and strict_mode.unindexed_filtering_retrieve is False)
+        yield from _differs("strict", is_strict, self.strict)
+        if self.on_disk is not None:
+            for name in self.vectors:
+                yield from _differs(f"on_disk of {name!r}", bool(_dense(info)[name].on_disk), self.on_disk)
+        yield from _differs("shards", config.params.shard_number, self.shards)
+        yield from _differs("replicas", config.params.replication_factor, self.replicas)
+        yield from _differs("write_consistency", config.params.write_consistency_factor, self.write_consistency)
 
 
 def stored_fingerprint(info: models.CollectionInfo) -> Fingerprint | None:
@@ -92,5 +208,69 @@ def stored_fingerprint(info: models.CollectionInfo) -> Fingerprint | None:
     return Fingerprint.from_dict(own["fingerprint"]) if "fingerprint" in own else None
 
 
-def _vector_sizes(vectors: Any) -> dict[str, int]:
-    return {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
+def search_params(info: models.CollectionInfo) -> models.SearchParams | None:
+    """How to search a collection well: where it is quantised, more candidates than asked for, rescored in full.
+
+    Left to itself Qdrant ranks by the small copies alone, and misses answers.
+    """
+    from qdrant_client import models
+
+    dense = _dense(info).values()
+    if info.config.quantization_config is None and all(params.quantization_config is None for params in dense):
+        return None
+    return models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING))
+
+
+def _differs(what: str, present: Any, wanted: Any) -> Iterator[str]:
+    if wanted is not None and present != wanted:
+        yield f"{what} is {present!r}, not {wanted!r}"
+
+
+def _dense(info: models.CollectionInfo) -> Mapping[str, models.VectorParams]:
+    vectors = info.config.params.vectors
+    return vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
+
+
+_KEYWORDS = ("prefix", "tenant")
+
+
+def _index(kind: IndexKind) -> Any:
+    from qdrant_client import models
+
+    if kind in _KEYWORDS:
+        return models.KeywordIndexParams(
+            type=models.KeywordIndexType.KEYWORD,
+            prefix=True if kind == "prefix" else None,
+            is_tenant=True if kind == "tenant" else None,
+        )
+    return models.PayloadSchemaType(kind)
+
+
+def _data_type(kind: IndexKind) -> str:
+    return "keyword" if kind in _KEYWORDS else kind
+
+
+def _quantization(name: str | None) -> Any:
+    from qdrant_client import models
+
+    if name is None:
+        return None
+    if name == "int8":
+        int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+        return models.ScalarQuantization(scalar=int8)
+    turbo = models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4, always_ram=True)
+    return models.TurboQuantization(turbo=turbo)
+
+
+def _quantization_name(config: Any) -> str | None:
+    """Of a stored configuration: ours where it is one of ours, else Qdrant's."""
+    if config is None:
+        return None
+    (kind,) = type(config).model_fields
+    return "int8" if kind == "scalar" else str(kind)
+
+
+def _is_local_mode(client: QdrantClient) -> bool:
+    from qdrant_client.local.qdrant_local import QdrantLocal
+
+    return isinstance(client._client, QdrantLocal)
