@@ -6,7 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client.embed.type_inspector import Inspector
 
 from clip_qdrant.errors import UnsupportedError
 from clip_qdrant.storage.edge.async_engine import AsyncEdgeEngine
@@ -38,6 +39,26 @@ class ManagedAsyncQdrantClient(AsyncQdrantClient):
         await self.close()
 
 
+class _VectorInspector(Inspector):
+    """Looks for texts and pictures to be embedded, but not at every number of vectors, which takes longer than writing.
+
+    Which is safe: what is not a number among numbers is refused where the vectors are checked.
+    """
+
+    def inspect(self, points: Any) -> bool:
+        if isinstance(points, list) and all(map(_has_numbers, points)):
+            return False
+        return super().inspect(points)
+
+
+def _has_numbers(point: Any) -> bool:
+    """Whether a point's vectors begin with numbers."""
+    if not isinstance(point, models.PointStruct):
+        return False
+    vectors = point.vector.values() if isinstance(point.vector, dict) else [point.vector]
+    return all(isinstance(vector, list) and vector and isinstance(vector[0], float) for vector in vectors)
+
+
 class EmbeddedQdrantClient(ManagedQdrantClient):
     """A `QdrantClient` on a folder, with Qdrant's engine in this process.
 
@@ -57,6 +78,7 @@ class EmbeddedQdrantClient(ManagedQdrantClient):
         try:
             # The stock constructor prepares the input handling; its empty local mode is replaced.
             super().__init__(location=":memory:")
+            self._inference_inspector = _VectorInspector()
         except BaseException:
             engine.close()
             raise
@@ -91,6 +113,7 @@ class EmbeddedAsyncQdrantClient(ManagedAsyncQdrantClient):
         engine = AsyncEdgeEngine(Path(folder))
         try:
             super().__init__(location=":memory:")
+            self._inference_inspector = _VectorInspector()
         except BaseException:
             engine.engine.close()
             raise

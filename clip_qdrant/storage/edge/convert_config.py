@@ -99,7 +99,7 @@ def _named_member(cls: Any, value: str) -> Any:
 def _to_edge_value(value: Any) -> Any:
     if isinstance(value, Enum):
         return to_edge_enum(value)
-    if hasattr(value, "model_fields"):
+    if hasattr(type(value), "model_fields"):
         return to_edge_struct(value)
     if isinstance(value, list):  # of stopwords, which are sets in the engine
         return {_to_edge_value(item) for item in value}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ DEEPEST_PAYLOAD = 100
 """The engine stores deeper payloads, but cannot read them again (its JSON reader stops at 127)."""
 
 _LARGEST_ID = 2**64 - 1
+_LARGEST_INTEGER = 2**63 - 1
 _HYPHENATED = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _UUID = re.compile(rf"[0-9a-fA-F]{{32}}|{_HYPHENATED}|\{{{_HYPHENATED}\}}|urn:uuid:{_HYPHENATED}")
 
@@ -61,6 +63,8 @@ def to_edge_payload(payload: Any, where: str, above: int = 0) -> dict[str, Any]:
     """
     if not payload:
         return {}
+    if _is_plain(payload):
+        return dict(payload)
     try:
         text = json.dumps(payload, allow_nan=False, ensure_ascii=False, default=_to_json)
         text.encode()
@@ -135,12 +139,9 @@ def from_edge_record(record: Any) -> models.Record:
     """A record as qdrant-client returns it."""
     from qdrant_client import models
 
-    return models.Record.model_construct(
-        id=from_edge_id(record.id),
-        payload=record.payload,
-        vector=from_edge_vector(record.vector),
-        order_value=record.order_value,
-    )
+    result = models.Record(id=from_edge_id(record.id), payload=record.payload, order_value=record.order_value)
+    result.vector = from_edge_vector(record.vector)  # set, not given: hundreds of numbers would be validated
+    return result
 
 
 def from_edge_scored(point: Any, with_vectors: Any) -> models.ScoredPoint:
@@ -148,14 +149,16 @@ def from_edge_scored(point: Any, with_vectors: Any) -> models.ScoredPoint:
     from qdrant_client import models
 
     wanted = with_vectors is not None and with_vectors is not False
-    return models.ScoredPoint.model_construct(
+    result = models.ScoredPoint(
         id=from_edge_id(point.id),
         version=point.version,
         score=point.score,
         payload=point.payload,
-        vector=from_edge_vector(point.vector) if wanted else None,
         order_value=point.order_value,
     )
+    if wanted:
+        result.vector = from_edge_vector(point.vector)
+    return result
 
 
 def to_edge_with_payload(selector: Any) -> Any:
@@ -189,6 +192,8 @@ def _to_edge_vectors(space: VectorSpace, vectors: Sequence[Any], where: Sequence
     for name, rows in columns.items():
         space.check_name(name, f"{where[rows[0]]}: ")
         space.check_batch(name, [named[row][name] for row in rows], [where[row] for row in rows])
+    if list(columns) == [""] and len(columns[""]) == len(named):
+        return [_to_edge_vector(by_name[""]) for by_name in named]
     return [{name: _to_edge_vector(value) for name, value in by_name.items()} for by_name in named]
 
 
@@ -223,6 +228,21 @@ def _to_json(value: Any) -> Any:
     from pydantic_core import to_jsonable_python
 
     return value.item() if isinstance(value, np.generic) else to_jsonable_python(value)
+
+
+def _is_plain(payload: Any) -> bool:
+    """Whether a payload is what most are, and can be stored as it is: one level of texts, numbers and truths."""
+    return type(payload) is dict and all(
+        type(key) is str and key.isascii() and _is_plain_value(value) for key, value in payload.items()
+    )
+
+
+def _is_plain_value(value: Any) -> bool:
+    if isinstance(value, str):
+        return type(value) is str and value.isascii()  # others may hold half of a surrogate pair
+    if type(value) is int:
+        return abs(value) <= _LARGEST_INTEGER
+    return value is None or isinstance(value, bool) or (type(value) is float and isfinite(value))
 
 
 def _depth(text: str, above: int) -> int:
