@@ -1,33 +1,43 @@
-"""A filter in one line, for a command line: `year >= 2023 and not kind in ["cat", "dog"]`.
+"""A filter in one line, for a command line: `year >= 2023 and not kind in [cat, dog]`.
 
-expression = term ("or" term)*         term = factor ("and" factor)*
-factor     = "not" factor | "(" expression ")" | comparison
-comparison = field ("==" | "=" | "!=" | ">" | ">=" | "<" | "<=" | "contains") value
-           | field ["not"] "in" "[" value ("," value)* "]"
-           | field "is" ["not"] "null"
-value      = number | true | false | 2024-05-01 | 2024-05-01T12:00:00Z | "text" | 'text' | word
+    expression                                     the mapping's operators (see `filters`)
+    year == 2023    year != 2023                   eq, ne; = is the same as ==
+    year >= 2023    < <= >                         gte, lt, lte, gt
+    kind in [cat, "big dog"]    kind not in […]    in, not_in
+    path prefix "2024/"                            prefix; so too: substring, text, text_any, phrase
+    caption contains "brown bear"                  text
+    camera is empty    camera is not empty         is_empty
+    camera is null    camera is not null           is_null: a stored null, so seldom what is meant
+    tags count >= 2                                count
+    location within 5 km of (52.5, 13.4)           near, latitude first; or 300 m
+    location within box (north 53, west 13, south 52, east 14)
+    objects[label == cat and score >= 0.5]         nested: both hold for one object
+    $id in [1, 2]    $has_vector == text           of the point
+    a and b    a or b    not a    (a or b)         all, any, not; "not" binds closest, then "and"
+
+Values are numbers, true, false, dates (2024-05-01, 2024-05-01T12:00:00Z) and text, in "quotes", 'quotes' or none where
+it is a word. A backslash in quotes takes the next character as it is. A field's name in quotes may be any path, and is
+never one of the words above: "is" == 3, "$id" == 3.
+
+    expression = term ("or" term)*         term = factor ("and" factor)*
+    factor     = "not" factor | "(" expression ")" | field comparison
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from clip_qdrant.errors import FilterError
+from clip_qdrant.storage.filter_fields import TEXT_OPERATORS
+from clip_qdrant.storage.filter_paths import RESERVED
+from clip_qdrant.storage.filter_tokens import Tokens
 
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-      | (?P<date>\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?)(?![\w-])
-      | (?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.])
-      | (?P<sign>==|!=|>=|<=|=|>|<|\(|\)|\[|\]|,)
-      | (?P<word>[^\W\d](?:[\w./:-]|\[\])*)
-    )""",
-    re.VERBOSE,
-)
-_COMPARISONS = {"==": "eq", "=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte", "contains": "text"}
-_KEYWORDS = ("and", "or", "not", "in", "is", "null", "contains")
-_DEPTH = 50
+_SIGNS = {"==": "eq", "=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_TEXTS = {**{name: name for name in TEXT_OPERATORS}, "contains": "text"}
+_COUNTS = {sign: name for sign, name in _SIGNS.items() if name != "ne"}
+_COMPARISONS = ", ".join([*_SIGNS, "in", "not in", "is empty", "is null", *_TEXTS, "count", "within", "[…]"])
+_SIDES = ("north", "west", "south", "east")
+_DEPTH = 30
 
 
 def parse(expression: str) -> dict[str, Any]:
@@ -36,7 +46,7 @@ def parse(expression: str) -> dict[str, Any]:
     Raises:
         FilterError: it cannot be read; the message says where.
     """
-    tokens = _Tokens(expression)
+    tokens = Tokens(expression)
     if tokens.peek() is None:
         return {}
     result = _expression(tokens, 0)
@@ -45,109 +55,89 @@ def parse(expression: str) -> dict[str, Any]:
     return result
 
 
-class _Tokens:
-    """The tokens of an expression, as (kind, text) pairs, and a place among them."""
-
-    def __init__(self, expression: str) -> None:
-        self.expression = expression
-        self.starts: list[int] = []
-        self.tokens: list[tuple[str, str]] = []
-        self.at = 0
-        position, end = 0, len(expression.rstrip())
-        while position < end:
-            match = _TOKEN.match(expression, position)
-            if match is None or match.lastgroup is None:
-                raise FilterError(
-                    f"The filter {expression!r} cannot be read from {expression[position:].strip()!r} on. "
-                    'Write for example: year >= 2023 and category in ["cat", "dog"]'
-                )
-            self.starts.append(match.start(match.lastgroup))
-            self.tokens.append((match.lastgroup, match[match.lastgroup]))
-            position = match.end()
-
-    def peek(self) -> tuple[str, str] | None:
-        return self.tokens[self.at] if self.at < len(self.tokens) else None
-
-    def take(self, *wanted: str) -> str | None:
-        """The next token, if it is one of these signs or words."""
-        token = self.peek()
-        if token is None or token[0] not in ("sign", "word") or token[1] not in wanted:
-            return None
-        self.at += 1
-        return token[1]
-
-    def expect(self, sign: str) -> None:
-        if self.take(sign) is None:
-            raise self.error(repr(sign))
-
-    def error(self, wanted: str) -> FilterError:
-        rest = self.expression[self.starts[self.at] :] if self.at < len(self.starts) else ""
-        found = f"{rest!r}" if rest else "its end"
-        return FilterError(f"The filter {self.expression!r} needs {wanted} where it has {found}.")
-
-
-def _expression(tokens: _Tokens, depth: int) -> dict[str, Any]:
+def _expression(tokens: Tokens, depth: int) -> dict[str, Any]:
     parts = [_term(tokens, depth)]
     while tokens.take("or"):
         parts.append(_term(tokens, depth))
     return parts[0] if len(parts) == 1 else {"any": parts}
 
 
-def _term(tokens: _Tokens, depth: int) -> dict[str, Any]:
+def _term(tokens: Tokens, depth: int) -> dict[str, Any]:
     parts = [_factor(tokens, depth)]
     while tokens.take("and"):
         parts.append(_factor(tokens, depth))
     return parts[0] if len(parts) == 1 else {"all": parts}
 
 
-def _factor(tokens: _Tokens, depth: int) -> dict[str, Any]:
+def _factor(tokens: Tokens, depth: int) -> dict[str, Any]:
     if depth > _DEPTH:
-        raise FilterError(f"The filter nests deeper than {_DEPTH} levels. Write it as a mapping.")
+        raise FilterError(f"The filter nests deeper than {_DEPTH} levels. Write it with fewer brackets and 'not's.")
     if tokens.take("not"):
         return {"not": _factor(tokens, depth + 1)}
     if tokens.take("("):
         inner = _expression(tokens, depth + 1)
         tokens.expect(")")
         return inner
-    return _comparison(tokens)
+    name, quoted = tokens.field()
+    if name in (RESERVED if quoted else ("any", "all")):
+        name = f'"{name}"'  # a field of that name, not the key of the mapping
+    if tokens.take("["):
+        inner = _expression(tokens, depth + 1)
+        tokens.expect("]")
+        return {name: {"nested": inner}}
+    return {name: _comparison(tokens)}
 
 
-def _comparison(tokens: _Tokens) -> dict[str, Any]:
-    token = tokens.peek()
-    if token is None or token[0] not in ("word", "text") or token[1] in _KEYWORDS:
-        raise tokens.error("the name of a field")
-    tokens.at += 1
-    field = _unquote(token[1]) if token[0] == "text" else token[1]
-    sign = tokens.take(*_COMPARISONS)
-    if sign is not None:
-        return {field: {_COMPARISONS[sign]: _value(tokens)}}
-    if tokens.take("is"):
+def _comparison(tokens: Tokens) -> dict[str, Any]:
+    """The operator of a field and its operand."""
+    word = tokens.take(*_SIGNS, *_TEXTS, "is", "in", "not", "count", "within")
+    if word in _SIGNS:
+        return {_SIGNS[word]: tokens.value()}
+    if word in _TEXTS:
+        return {_TEXTS[word]: tokens.value()}
+    if word == "is":
         negated = tokens.take("not") is not None
-        tokens.expect("null")
-        return {field: {"is_null": not negated}}
-    negated = tokens.take("not") is not None
-    if tokens.take("in") is None:
-        raise tokens.error("a comparison (==, !=, <, <=, >, >=, in, contains, is null)")
+        return {f"is_{tokens.expect('empty', 'null')}": not negated}
+    if word == "count":
+        return {"count": {_COUNTS[tokens.expect(*_COUNTS)]: tokens.number()}}
+    if word == "within":
+        return _place(tokens)
+    if word == "not":
+        tokens.expect("in")
+    elif word is None:
+        raise tokens.error(f"a comparison ({_COMPARISONS})")
+    return {"not_in" if word == "not" else "in": _list(tokens)}
+
+
+def _list(tokens: Tokens) -> list[Any]:
     tokens.expect("[")
-    values = [_value(tokens)]
+    values = [tokens.value()]
     while tokens.take(","):
-        values.append(_value(tokens))
+        values.append(tokens.value())
     tokens.expect("]")
-    return {field: {"not_in" if negated else "in": values}}
+    return values
 
 
-def _value(tokens: _Tokens) -> Any:
-    token = tokens.peek()
-    if token is None or token[0] == "sign" or (token[0] == "word" and token[1] in _KEYWORDS):
-        raise tokens.error("a value")
-    tokens.at += 1
-    kind, text = token
-    if kind == "number":
-        return float(text) if re.search(r"[.eE]", text) else int(text)
-    if kind == "text":
-        return _unquote(text)
-    return {"true": True, "false": False}.get(text, text)
-
-
-def _unquote(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1])
+def _place(tokens: Tokens) -> dict[str, Any]:
+    if tokens.take("box"):
+        tokens.expect("(")
+        box: dict[str, float] = {}
+        while len(box) < len(_SIDES):
+            if box:
+                tokens.expect(",")
+            side = tokens.expect(*(side for side in _SIDES if side not in box))
+            box[side] = tokens.number()
+        tokens.expect(")")
+        return {"box": box}
+    distance = tokens.take_kind("distance")
+    if distance is None:
+        raise tokens.error("a distance, as in 5 km or 300 m, or 'box'")
+    unit = "km" if distance.endswith("km") else "m"
+    radius = float(distance.removesuffix(unit))
+    tokens.expect("of")
+    tokens.expect("(")
+    lat = tokens.number()
+    tokens.expect(",")
+    lon = tokens.number()
+    tokens.expect(")")
+    return {"near": {"lat": lat, "lon": lon, unit: radius}}

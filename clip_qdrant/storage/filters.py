@@ -2,25 +2,56 @@
 
 A mapping says which points are wanted; all of its entries must hold:
 
-    {"year": {"gte": 2023, "lt": 2025}}     a range; dates as date, datetime or RFC 3339 text
-    {"category": "cat"}                     equal
-    {"category": ["cat", "dog"]}            one of these
-    {"category": {"ne": "cat"}}             not equal, or not there at all; also {"not_in": [...]}
-    {"caption": {"text": "brown bear"}}     has these words
-    {"camera": None}                        not there, or null; {"camera": {"is_null": False}} for there
-    {"any": [{...}, {...}]}                 at least one holds; also "all": [...] and "not": {...}
+    {"year": {"gte": 2023}, "category": ["cat", "dog"], "path": {"prefix": "2024/"}, "camera": None}
 
-An expression (`filter_expression.parse`) says the same in a line: `year >= 2023 and category in ["cat", "dog"]`.
+    operator        holds where                                            payload index (`CollectionSchema.indexes`)
+    "cat", eq       equal; text, integer, float, true, false or a date     keyword, integer, float, bool, datetime
+    ["cat"], in     equal to one of these; of none where the list is empty the same
+    ne, not_in      the opposite, so also where the field is not there     the same
+    gt gte lt lte   a number or a moment in a range                        integer, float; datetime
+    prefix          text that begins so, case-sensitive                    prefix (a keyword index with prefix=True)
+    substring       text that has this in it, case-sensitive               keyword
+    text            text that has all of these words, in any order         text
+    text_any        text that has at least one of these words              text
+    phrase          text that has these words next to one another          text, with phrase_matching=True
+    near            {"lat": 52.5, "lon": 13.4, "km": 5} or "m": closer     geo
+    box             {"north": 53, "west": 13, "south": 52, "east": 14}     geo
+    nested          a filter that one object of a list fulfils alone       of the fields within: objects[].label
+    count           a number, or limits, of the values in a list           of the field, any kind
+    None, is_empty  not there, null or []; False: a value, if only [None]  of the field, any kind
+    is_null         null, or a list with a null in it; not where the       of the field, any kind
+                    field is not there. False: the opposite
+
+    key             the entry holds where
+    "not": {…}      the filter does not hold
+    "any": [{…}]    at least one of the filters holds
+    "all": [{…}]    all of them do: for two conditions on one field
+    "$id"           the point's id is this (eq), one of these (in), or not (ne, not_in)
+    "$has_vector"   the point has the vector of this name; the same operators
+
+A field that is a list holds an operator where one of its values does; `ne`, `not_in` and "not" hold where none does.
+Two operators of one field may be held by two of its values, the limits of a range by one only.
+
+Fields are named by their path: `exif.camera`, `objects[].label`, `objects[0].label`. A name that is one of the keys
+above, or has a dot or a bracket, stands in double quotes: {'"any"': 3}, {'exif."f.number"': 2.8}.
+
+Integers match integers only: give 1.0, or a range, for a field of floats. A date is its midnight, in UTC where no zone
+is given, so a whole day is {"gte": date(2024, 5, 1), "lt": date(2024, 5, 2)}; text that looks like a date is one in a
+range, and text in `eq`. Words are compared without case, and end where letters and digits do, unless a text index says
+otherwise. A filter without an index reads every payload, and finds the same; only an index of another kind than the
+values, or a text index without phrase_matching, hides them.
+
+An expression (`filter_expression`) says the same in a line: `year >= 2023 and category in [cat, dog]`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clip_qdrant.errors import FilterError
+from clip_qdrant.storage.filter_fields import field_conditions, point_conditions
+from clip_qdrant.storage.filter_values import shown
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -28,9 +59,8 @@ if TYPE_CHECKING:
     Where: TypeAlias = Mapping[str, Any] | str | models.Filter
     """A mapping, an expression, or a Qdrant filter."""
 
-_RANGE = ("gt", "gte", "lt", "lte")
-_OPERATORS = ("eq", "ne", "in", "not_in", *_RANGE, "text", "is_null")
-_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
+MAX_DEPTH = 30
+"""Filters within filters. A server reads JSON to 128 levels, and one of ours is up to four of those."""
 
 
 def to_filter(where: Where | None) -> models.Filter | None:
@@ -48,129 +78,60 @@ def to_filter(where: Where | None) -> models.Filter | None:
 
         where = parse(where)
     if not isinstance(where, Mapping):
-        raise FilterError(f"A filter is a mapping, an expression or a Qdrant Filter, got {where!r}.")
-    return _all_of(where) if where else None
+        raise FilterError(f"A filter is a mapping, an expression or a Qdrant Filter, got {shown(where)}.")
+    return _all_of(where, "", 0, None) if where else None
 
 
-def _all_of(where: Any) -> models.Filter:
+def _all_of(where: Any, place: str, depth: int, nested: str | None) -> models.Filter:
+    """The filter of a mapping.
+
+    Args:
+        where: the mapping.
+        place: what it stands under, for messages.
+        depth: of filters around it.
+        nested: the field whose objects it is about.
+    """
     from qdrant_client import models
 
+    if depth > MAX_DEPTH:
+        raise FilterError(
+            f"The filter nests deeper than {MAX_DEPTH} levels. Make it flatter: 'any', 'all' and 'in' take long lists."
+        )
     if not isinstance(where, Mapping) or not where:
-        raise FilterError(f"A filter within a filter is a mapping with at least one entry, got {where!r}.")
+        raise FilterError(f"{place} must be a mapping with at least one entry, got {shown(where)}.")
     must: list[Any] = []
     must_not: list[Any] = []
     for key, value in where.items():
         if key == "not":
-            must_not.append(_all_of(value))
+            must_not.append(_part(_all_of(value, "The filter of 'not'", depth + 1, nested)))
         elif key in ("any", "all"):
-            parts: list[Any] = [_all_of(part) for part in _filters(key, value)]
+            parts = [_part(_all_of(part, f"A filter in {key!r}", depth + 1, nested)) for part in _filters(key, value)]
             must.append(models.Filter(should=parts) if key == "any" else models.Filter(must=parts))
-        elif not isinstance(key, str) or not key:
-            raise FilterError(f"The name of a field is text, got {key!r}.")
         else:
-            _add_field(key, value, must, must_not)
+            conditions = _entry(key, value, depth, nested)
+            must += conditions[0]
+            must_not += conditions[1]
     return models.Filter(must=must or None, must_not=must_not or None)
+
+
+def _part(part: models.Filter) -> Any:
+    """A filter within a filter: where it is but one condition, that condition."""
+    return part.must[0] if isinstance(part.must, list) and len(part.must) == 1 and not part.must_not else part
 
 
 def _filters(key: str, value: Any) -> Sequence[Any]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise FilterError(f"{key!r} takes a list of filters with at least one in it, got {value!r}.")
+        raise FilterError(f"{key!r} takes a list of filters with at least one in it, got {shown(value)}.")
     return value
 
 
-def _add_field(field: str, value: Any, must: list[Any], must_not: list[Any]) -> None:
-    """Add the conditions that one field's entry stands for."""
-    if value is None:
-        operators: Mapping[str, Any] = {"is_null": True}
-    elif isinstance(value, Mapping):
-        operators = value
-    else:
-        operators = {"in" if isinstance(value, (list, tuple, set, frozenset)) else "eq": value}
-    unknown = sorted(str(name) for name in operators if name not in _OPERATORS)
-    if unknown or not operators:
-        raise FilterError(
-            f"Field {field!r} has the unknown operators {unknown}. Use one of {', '.join(_OPERATORS)}."
-            if unknown
-            else f"Field {field!r} has no operator. Use one of {', '.join(_OPERATORS)}."
-        )
-    limits = {name: limit for name, limit in operators.items() if name in _RANGE}
-    if limits:
-        must.append(_range(field, limits))
-    for name, operand in operators.items():
-        if name in _RANGE:
-            continue
-        if name == "is_null" and not isinstance(operand, bool):
-            raise FilterError(f"Field {field!r}: is_null takes true or false, got {operand!r}.")
-        negated = name in ("ne", "not_in") or (name == "is_null" and not operand)
-        (must_not if negated else must).append(_condition(field, name, operand))
-
-
-def _condition(field: str, name: str, operand: Any) -> Any:
-    from qdrant_client import models
-
-    if name in ("eq", "ne"):
-        return _equal(field, operand)
-    if name in ("in", "not_in"):
-        return _one_of(field, name, operand)
-    if name == "is_null":
-        # Qdrant's is_empty holds for a missing field, a null and an empty list.
-        return models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
-    if not isinstance(operand, str) or not operand:
-        raise FilterError(f"Field {field!r}: text takes words, got {operand!r}.")
-    return models.FieldCondition(key=field, match=models.MatchText(text=operand))
-
-
-def _equal(field: str, value: Any) -> Any:
-    from qdrant_client import models
-
-    if isinstance(value, (date, datetime)):
-        return models.FieldCondition(key=field, range=models.DatetimeRange(gte=_moment(value), lte=_moment(value)))
-    if isinstance(value, (bool, int, str)):
-        return models.FieldCondition(key=field, match=models.MatchValue(value=value))
-    if isinstance(value, float) and value == value:
-        return models.FieldCondition(key=field, range=models.Range(gte=value, lte=value))
-    raise FilterError(f"Field {field!r} is compared with {value!r}. It may be text, a number, true, false or a date.")
-
-
-def _one_of(field: str, name: str, values: Any) -> Any:
-    from qdrant_client import models
-
-    if not isinstance(values, (list, tuple, set, frozenset)):
-        raise FilterError(f"Field {field!r}: {name} takes a list, got {values!r}.")
-    if not values:
-        return models.HasIdCondition(has_id=[])  # one of nothing: no point
-    if all(isinstance(value, str) for value in values) or all(type(value) is int for value in values):
-        return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-    return models.Filter(should=[_equal(field, value) for value in values])
-
-
-def _range(field: str, limits: Mapping[str, Any]) -> models.FieldCondition:
-    from qdrant_client import models
-
-    moments = {name: _moment(limit) for name, limit in limits.items() if not _is_number(limit)}
-    if not moments:
-        return models.FieldCondition(key=field, range=models.Range(**limits))
-    wrong = [limit for name, limit in limits.items() if moments.get(name) is None]
-    if wrong:
-        raise FilterError(
-            f"Field {field!r} has the limit {wrong[0]!r}. It may be a number or a date (2024-05-01), all of one kind."
-        )
-    return models.FieldCondition(key=field, range=models.DatetimeRange(**moments))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
-
-
-def _moment(value: Any) -> datetime | None:
-    """A date or time as a moment (UTC where it names no zone), or None for what is neither."""
-    if isinstance(value, str) and _RFC3339.fullmatch(value):
-        try:
-            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
-            return None
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time.min)
-    if not isinstance(value, datetime):
-        return None
-    return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+def _entry(key: Any, value: Any, depth: int, nested: str | None) -> tuple[list[Any], list[Any]]:
+    if not isinstance(key, str) or not key:
+        raise FilterError(f"The name of a field is text of at least one character, got {shown(key)}.")
+    if key in ("$id", "$has_vector"):
+        if nested is not None:
+            raise FilterError(f"{key} is about a point, not about an object in {nested!r}. Move it out of 'nested'.")
+        return point_conditions(key, value)
+    return field_conditions(
+        key, value, lambda field, inner: _all_of(inner, f"Field {field!r}: the filter of nested", depth + 1, field)
+    )
