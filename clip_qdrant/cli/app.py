@@ -201,6 +201,46 @@ def delete(
     typer.echo(f"{gone:,} deleted")
 
 
+@app.command(
+    epilog="Examples:  clip-qdrant migrate ./.clip_qdrant http://localhost:6333   |   clip-qdrant migrate OLD_PATH NEW"
+)
+@guarded
+def migrate(
+    source: Annotated[
+        str, typer.Argument(help="A folder, of qdrant-client's path= too, or the URL of a server.", show_default=False)
+    ],
+    target: Annotated[str, typer.Argument(help="A folder, or the URL of a server.", show_default=False)],
+    collections: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--collection", "-c", help="A collection's name; may be given again. Otherwise all."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Points a request at most.")] = 1_000,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace points that have another content in the target.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Copy collections from one place to another, and verify the copy; goes on from where it was interrupted.
+
+    Nothing is deleted on either side. A server's key is read from QDRANT_API_KEY; with two servers from
+    QDRANT_SOURCE_API_KEY and QDRANT_TARGET_API_KEY. The exit code is 1 where a copy is not verified.
+    """
+    from clip_qdrant.cli import migrate as migration
+    from clip_qdrant.storage.migrate import migrate as copy
+
+    migration.check_locations(source, target)
+    with (
+        migration.open_side(source, "source", other=target) as old,
+        migration.open_side(target, "target", other=source) as new,
+        migration.progress() as show,
+    ):
+        report = copy(old, new, collections, batch_size=batch_size, overwrite=overwrite, on_progress=show)
+    migration.report(report, as_json=as_json)
+    if not report.verified:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example:  clip-qdrant demo")
 @guarded
 def demo(
