@@ -1,7 +1,7 @@
 # Every target makes what it needs, from nothing but Python 3.10 or newer.
 
 PYTHON ?= python3
-# The torch to install; for a GPU or another CPU build say for example TORCH="torch --index-url https://download.pytorch.org/whl/cu128"
+# The torch to install; for a GPU or another CPU build say for example TORCH="torch --index-url https://download.pytorch.org/whl/cu130"
 TORCH ?= torch==2.13.0
 MODEL ?= openai/clip-vit-base-patch32
 

@@ -7,12 +7,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel, on models so small that threads only cost
 
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from clip_qdrant import connect
+from tests import servers
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 
@@ -25,18 +27,51 @@ def photos():
     return PHOTOS
 
 
+@pytest.fixture(scope="session")
+def open_server():
+    """A server that asks for no key. pytest remembers the skip, or the failure, for all tests of the session."""
+    named = servers.named_server()
+    if named and named.api_key:
+        pytest.skip("the server at QDRANT_URL has a key: no server without one")
+    with nullcontext(named) if named else _container(with_key=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def key_server():
+    """A server that asks for a key."""
+    named = servers.named_server()
+    if named and not named.api_key:
+        pytest.skip("no server with a key: QDRANT_URL is set without QDRANT_API_KEY")
+    with nullcontext(named) if named else _container(with_key=True) as server:
+        yield server
+
+
+def _container(*, with_key):
+    trouble = servers.trouble_with_docker()
+    if trouble:
+        pytest.skip(f"no Qdrant server: QDRANT_URL is not set, and {trouble}")
+    return servers.container(with_key=with_key)
+
+
+@pytest.fixture
+def server(request):
+    """A server, whether it has a key or not."""
+    named = servers.named_server()
+    return named or request.getfixturevalue("open_server")
+
+
 @pytest.fixture(params=["memory", "embedded", pytest.param("server", marks=pytest.mark.server)])
-def client(request, tmp_path):
-    """A client of each backend; the server is the one at QDRANT_URL."""
+def client(request, tmp_path, name):
+    """A client of each backend; a server outlives the test, so its collections are dropped."""
     if request.param == "server":
-        url = os.environ.get("QDRANT_URL")
-        if not url:
-            pytest.skip("no Qdrant server: set QDRANT_URL")
-        location = url
+        server = request.getfixturevalue("server")
+        with server.connect() as client:
+            yield client
+        server.drop_collections(name)
     else:
-        location = ":memory:" if request.param == "memory" else tmp_path / "qdrant"
-    with connect(location, api_key=os.environ.get("QDRANT_API_KEY") if request.param == "server" else None) as client:
-        yield client
+        with connect(":memory:" if request.param == "memory" else tmp_path / "qdrant") as client:
+            yield client
 
 
 @pytest.fixture
