@@ -106,6 +106,13 @@ def test_everything_that_was_asked_for_is_made(full):
         full.count("c", models.Filter(must=[models.FieldCondition(key="month", match={"value": 1})]))
 
 
+def test_a_text_index_finds_phrases(full):
+    point = models.PointStruct(id=1, vector={"image": [1.0] * 32}, payload={"caption": "a brown bear sleeps"})
+    full.upsert("c", [point])
+    phrase = models.FieldCondition(key="caption", match=models.MatchPhrase(phrase="brown bear"))
+    assert full.count("c", models.Filter(must=[phrase])).count == 1
+
+
 def test_asking_again_or_for_less_changes_nothing(full):
     before = full.get_collection("c")
     FULL.ensure(full, "c")

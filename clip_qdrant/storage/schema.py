@@ -243,6 +243,8 @@ def _index(kind: IndexKind) -> Any:
             prefix=True if kind == "prefix" else None,
             is_tenant=True if kind == "tenant" else None,
         )
+    if kind == "text":  # without phrase_matching Qdrant would find no phrase at all, and not say so
+        return models.TextIndexParams(type=models.TextIndexType.TEXT, phrase_matching=True)
     return models.PayloadSchemaType(kind)
 
 

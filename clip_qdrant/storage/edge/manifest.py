@@ -100,9 +100,16 @@ def folder_name(name: str) -> str:
     return f"{encoded[:_LONGEST_FOLDER]}~{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
+def is_local_mode_folder(folder: Path) -> bool:
+    """Whether qdrant-client's local mode wrote this folder."""
+    if (folder / MANIFEST_NAME).exists():
+        return False
+    return (folder / "meta.json").exists() or any(folder.glob("collection/*/storage.sqlite"))
+
+
 def _refuse_local_mode(folder: Path) -> None:
-    if (folder / "meta.json").exists() or any(folder.glob("collection/*/storage.sqlite")):
+    if is_local_mode_folder(folder):
         raise StorageError(
             f"{str(folder)!r} was written by qdrant-client's local mode (path=...), which is another format. "
-            "Use another folder, and copy the data with QdrantClient(path=...).migrate(connect(other_folder))."
+            f"Move it to a new folder: clip-qdrant migrate '{folder}' '{folder}-moved', and use that one."
         )

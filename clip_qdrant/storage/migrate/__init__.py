@@ -11,7 +11,8 @@ No state is kept anywhere: what is in the target already is found by reading it.
 
 from __future__ import annotations
 
-from clip_qdrant.storage.migrate.local_mode import is_local_mode_folder, open_local_mode
+from clip_qdrant.storage.edge.manifest import is_local_mode_folder
+from clip_qdrant.storage.migrate.local_mode import open_local_mode
 from clip_qdrant.storage.migrate.report import CollectionReport, MigrationProgress, MigrationReport
 from clip_qdrant.storage.migrate.run import migrate
 

@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING
 
 from clip_qdrant.errors import StorageError
 from clip_qdrant.storage.edge.lock import FolderLock
-from clip_qdrant.storage.edge.manifest import MANIFEST_NAME
+from clip_qdrant.storage.edge.manifest import is_local_mode_folder
 
 if TYPE_CHECKING:
     from clip_qdrant.storage.edge.client import ManagedQdrantClient
-
-
-def is_local_mode_folder(folder: Path) -> bool:
-    """Whether qdrant-client's local mode wrote this folder."""
-    if (folder / MANIFEST_NAME).exists():
-        return False
-    return (folder / "meta.json").exists() or any(folder.glob("collection/*/storage.sqlite"))
 
 
 def open_local_mode(folder: Path) -> ManagedQdrantClient:
