@@ -1,7 +1,8 @@
 """A process to be killed: opens a folder, says what is in it, and runs a plan, telling of each step before and after.
 
-Run: python durability_writer.py FOLDER. It speaks JSON, a line a message. It waits for a first line before it opens the
-folder and for a second one with the plan, a list of steps: a name of `STEPS`, a collection and what else the step takes.
+Run: python durability_writer.py FOLDER. It speaks JSON, a line a message. It waits for a first line before it opens
+the folder, and for a second one with the plan, a list of steps: a name of `STEPS`, a collection and what else the step
+takes.
 
 All of a point is a function of its id and of the numbers in its `State`, so that a half, or a mixture, of points shows.
 """

@@ -16,7 +16,6 @@ import pytest
 import clip_qdrant
 from clip_qdrant.errors import StorageLockedError
 from clip_qdrant.storage.connect import connect
-from clip_qdrant.storage.edge.updates import WRITE_BATCH
 from tests import durability_writer
 from tests.durability_writer import State
 
@@ -74,7 +73,7 @@ def make_plan(model, target, rng):
     wanted += {"index": ["unindex"], "unindex": ["index"], "create": ["drop"]}.get(target, [])
     wanted += rng.choices(["upsert", "upsert", "move", "stamp", "delete"], k=rng.randrange(3, 12))
     at = len(wanted)
-    wanted += [target] + rng.choices(["upsert", "stamp", "delete"], k=10)
+    wanted += [target, *rng.choices(["upsert", "stamp", "delete"], k=10)]
     for kind in wanted:
         plan.append(make_step(model, *kind.split(), rng=rng))
         model.apply(*plan[-1])
