@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="uses POSIX signals")
 
 ROOT = Path(clip_qdrant.__file__).parent.parent
 SEED = int(os.environ.get("DURABILITY_SEED", "0"))
+"""Another seed is another thirty moments."""
 KINDS = ["upsert", "optimize", "upsert", "index", "delete", "stamp", "create", "move", "flush", "drop"]
 KINDS += ["opening", "upsert", "optimize", "unindex", "stamp", "upsert", "create", "delete", "upsert", "drop"]
 KINDS += ["optimize", "upsert", "opening", "move", "index", "upsert", "flush", "delete", "upsert", "optimize"]
