@@ -307,3 +307,49 @@ def test_everything_works_on_an_empty_collection(client):
     assert client.query_points_groups("c", group_by="kind", query=[1.0, 0.0, 0.0]).groups == []
     client.delete("c", kind_is("cat"))
     assert client.count("c").count == 0
+
+
+def test_one_id_twice_in_an_update_keeps_the_vectors_of_both(named):
+    named.update_vectors(
+        "c",
+        [
+            models.PointVectors(id=2, vector={"image": [0.0, 0.0, 1.0]}),
+            models.PointVectors(id=2, vector={"text": [7.0, 8.0]}),
+            models.PointVectors(id=2, vector={"text": [9.0, 8.0]}),
+        ],
+    )
+    assert named.retrieve("c", [2], with_vectors=True)[0].vector == {"image": [0.0, 0.0, 1.0], "text": [9.0, 8.0]}
+
+
+@pytest.mark.parametrize("wanted", [["text"], ["image"], ["image", "text"], True])
+def test_a_diverse_search_returns_the_vectors_that_were_asked_for(named, wanted):
+    query = models.NearestQuery(nearest=[1.0, 0.0, 0.0], mmr=models.Mmr(diversity=0.5))
+    found = named.query_points("c", query=query, using="image", with_vectors=wanted).points
+    (point,) = (point for point in found if point.id == 2)
+    assert set(point.vector) == ({"image", "text"} if wanted is True else set(wanted))
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize(
+    ("bounds", "matching"),
+    [
+        ({"lt": 2.5, "lte": 0.5}, [0]),
+        ({"lt": 1.0, "lte": 3.0}, [0]),
+        ({"lt": 2.0, "lte": 2.0}, [0, 1]),
+        ({"gt": 0.5, "gte": 3.0}, [3, 4]),
+        ({"gt": 3.0, "gte": 1.0}, [4]),
+        ({"gt": 3.0, "gte": 3.0}, [4]),
+        ({"gt": 0.0, "gte": 1.0, "lt": 4.0, "lte": 3.0}, [1, 2, 3]),
+    ],
+)
+def test_two_bounds_on_one_side_both_hold(filled, indexed, bounds, matching):
+    start = datetime(2024, 1, 1)
+    for rank, point_id in enumerate(IDS):
+        filled.set_payload("c", {"at": (start + timedelta(days=rank)).isoformat()}, [point_id])
+    if indexed:
+        filled.create_payload_index("c", "n", "integer")
+        filled.create_payload_index("c", "at", "datetime")
+    moments = {bound: start + timedelta(days=value) for bound, value in bounds.items()}
+    for key, limits in (("n", models.Range(**bounds)), ("at", models.DatetimeRange(**moments))):
+        within = models.Filter(must=[models.FieldCondition(key=key, range=limits)])
+        assert sorted(r.payload["n"] for r in filled.scroll("c", scroll_filter=within)[0]) == matching

@@ -22,7 +22,6 @@ from clip_qdrant.errors import (
     UnsupportedError,
 )
 from clip_qdrant.storage.connect import connect
-from clip_qdrant.storage.edge import shard as shard_module
 from clip_qdrant.storage.edge.async_engine import AsyncEdgeEngine
 from clip_qdrant.storage.edge.engine import EdgeEngine
 from clip_qdrant.storage.edge.manifest import folder_name
@@ -329,67 +328,6 @@ def test_threads_share_a_client(client):
     ]
 
 
-def test_writes_flush_what_is_old(client, monkeypatch):
-    opened = client._client._open("c").shard
-    flushed = []
-    monkeypatch.setattr(opened, "flush", lambda: flushed.append(True))
-    client.upsert("c", [point(1)])
-    client.upsert("c", [point(2)])
-    assert flushed == []
-    monkeypatch.setattr(shard_module.time, "monotonic", lambda: opened._flush_due + 1)
-    client.upsert("c", [point(3)])
-    assert flushed == [True]
-
-
-def test_a_write_is_flushed_when_no_other_follows(client, monkeypatch):
-    opened, flushed = client._client._open("c").shard, threading.Event()
-    flush = opened.flush
-
-    def flush_and_tell():
-        flush()
-        flushed.set()
-
-    opened.flush()
-    monkeypatch.setattr(opened, "flush", flush_and_tell)
-    monkeypatch.setattr(shard_module, "FLUSH_SECONDS", 0.0)
-    client.upsert("c", [point(1)])
-    assert flushed.wait(10)
-
-
-def test_a_flush_that_failed_in_the_background_is_told_to_the_next_writer(client, monkeypatch, caplog):
-    opened, failed = client._client._open("c").shard, threading.Event()
-
-    def fail():
-        failed.set()
-        raise StorageError("disk full")
-
-    opened.flush()
-    with monkeypatch.context() as patch:
-        patch.setattr(opened, "flush", fail)
-        patch.setattr(shard_module, "FLUSH_SECONDS", 0.0)
-        client.upsert("c", [point(1)])
-        assert failed.wait(10)
-        with pytest.raises(StorageError, match="disk full"):
-            client.upsert("c", [point(2)])
-    assert "A flush in the background failed" in caplog.text
-    assert client.count("c").count == 2
-
-
-def test_a_failed_flush_is_told_on_close_and_the_folder_is_free(tmp_path, monkeypatch):
-    client = connect(tmp_path)
-    client.create_collection("c", vectors_config=UNIT)
-    opened = client._client._open("c").shard
-
-    def fail():
-        raise StorageError("disk full")
-
-    monkeypatch.setattr(opened, "flush", fail)
-    with pytest.raises(StorageError, match="disk full"):
-        client.close()
-    with connect(tmp_path) as again:
-        assert again.count("c").count == 0
-
-
 def test_optimize_builds_the_index(tmp_path):
     with connect(tmp_path) as client:
         client.create_collection(
@@ -404,3 +342,29 @@ def test_optimize_builds_the_index(tmp_path):
         assert not client.optimize("c")
         exact = np.argsort(-(vectors @ vectors[3]))[:5].tolist()
         assert [hit.id for hit in client.query_points("c", query=vectors[3], limit=5).points] == exact
+
+
+def test_a_flat_payload_put_at_a_deep_key_is_not_too_deep_to_read_again(client):
+    client.upsert("c", [point(1)])
+    for levels, fits in ((99, True), (100, False), (120, False)):
+        key = ".".join(["a"] * levels)
+        if fits:
+            client.set_payload("c", {"b": 1}, [1], key=key)
+        else:
+            with pytest.raises(InvalidPointError, match="deeper than 100"):
+                client.set_payload("c", {"b": 1}, [1], key=key)
+        assert client.retrieve("c", [1])[0].id == 1
+
+
+@pytest.mark.parametrize("wrong", [["no such field"], models.PayloadSelectorExclude(exclude=["a..b"])])
+def test_a_payload_selector_that_is_no_path_is_refused(client, wrong):
+    client.upsert("c", [point(1)])
+    for read in (
+        lambda: client.retrieve("c", [1], with_payload=wrong),
+        lambda: client.scroll("c", with_payload=wrong),
+        lambda: client.query_points("c", query=[1.0, 0.0], using="v", with_payload=wrong),
+    ):
+        with pytest.raises(ConfigError, match="with_payload"):
+            read()
+    with pytest.raises(ConfigError, match="no such field"):
+        client.query_points_groups("c", group_by="no such field", query=[1.0, 0.0], using="v")

@@ -227,4 +227,6 @@ def test_without_strict_mode_one_warning_says_how_to_add_the_index(tmp_path, cap
         client.create_payload_index("c", "kind", "keyword")
         client.count("c", KIND)
         client.count("c", field("other", range=M.Range(gt=1)))
+        client.create_payload_index("c", "third", "keyword")  # which must not make it forget what it said
+        client.count("c", field("other", range=M.Range(gt=1)))
         assert len(caplog.messages) == 2

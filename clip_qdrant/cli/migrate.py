@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from clip_qdrant.cli import output
+from clip_qdrant.cli.session import connect_with_key, without_credentials
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.storage.connect import connect
 from clip_qdrant.storage.edge.manifest import MANIFEST_NAME
 from clip_qdrant.storage.migrate import MigrationProgress, is_local_mode_folder, open_local_mode
 
@@ -40,8 +38,8 @@ def check_locations(source: str, target: str) -> None:
         if location == ":memory:":
             raise ConfigError("':memory:' ends with the command, so that there is nothing to migrate. Give a folder.")
     if _is_url(source) or _is_url(target):
-        if _shown(source).rstrip("/").lower() == _shown(target).rstrip("/").lower():
-            raise ConfigError(f"Source and target are the same, {_shown(source)!r}. Give another target.")
+        if without_credentials(source).rstrip("/").lower() == without_credentials(target).rstrip("/").lower():
+            raise ConfigError(f"Source and target are the same, {without_credentials(source)!r}. Give another target.")
     elif _folder(source) == _folder(target):
         raise ConfigError(
             f"Source and target are the same folder, {source!r}. A folder is not migrated in place: give a new one as "
@@ -66,7 +64,7 @@ def open_side(location: str, side: Side, other: str) -> ManagedQdrantClient:
         side: which one it is.
         other: the location of the other side.
     """
-    output.note(f"{side.capitalize()}: {_shown(location)}")
+    output.note(f"{side.capitalize()}: {without_credentials(location)}")
     if not _is_url(location):
         if side == "source" and is_local_mode_folder(_folder(location)):
             output.note(
@@ -74,20 +72,14 @@ def open_side(location: str, side: Side, other: str) -> ManagedQdrantClient:
                 "migrate only folders that you trust."
             )
             return open_local_mode(_folder(location))
-        return connect(location)
+        return connect_with_key(location, None)
     variable = f"QDRANT_{side.upper()}_API_KEY"
     api_key, common = os.environ.get(variable) or None, os.environ.get("QDRANT_API_KEY") or None
     if api_key is None and common and _is_url(other):
         output.note(f"QDRANT_API_KEY is not sent to two servers; set {variable} for the {side}, if it has a key.")
     elif api_key is None:
         api_key = common
-    with warnings.catch_warnings():
-        # Said here in one line; qdrant-client would show its own source. Nor does it need to ask for the server's
-        # version in a thread: where the server does not answer, the command's own request says so.
-        warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
-        if api_key and location.lower().startswith("http://"):
-            output.note("The API key goes over http, unencrypted; use https where others can listen.")
-        return connect(location, api_key=api_key, check_compatibility=False)
+    return connect_with_key(location, api_key)
 
 
 @contextmanager
@@ -151,11 +143,3 @@ def _is_url(location: str) -> bool:
 
 def _folder(location: str) -> Path:
     return Path(location).expanduser().resolve()
-
-
-def _shown(location: str) -> str:
-    """A location without the password that a URL may have."""
-    if not _is_url(location):
-        return location
-    parts = urlsplit(location)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -30,18 +30,21 @@ def open_client(location: str, *, existing: bool = False) -> ManagedQdrantClient
         location: a folder or a URL.
         existing: refuse a folder that is not there, rather than make it.
     """
-    is_url = "://" in location
-    if existing and not is_url and not Path(location).expanduser().exists():
+    if existing and "://" not in location and not Path(location).expanduser().exists():
         raise ConfigError(f"There is nothing at {location!r} yet. Index a folder first, or give another --location.")
-    output.note(f"Location: {_without_credentials(location) if is_url else location}")
-    if not is_url:
+    output.note(f"Location: {without_credentials(location)}")
+    return connect_with_key(location, os.environ.get("QDRANT_API_KEY") or None)
+
+
+def connect_with_key(location: str, api_key: str | None) -> ManagedQdrantClient:
+    """Connect; a key is for a server, and goes over http with a word of warning."""
+    if "://" not in location:
         return connect(location)
     with warnings.catch_warnings():
         # Said here in one line; qdrant-client would show its own source. Nor does it need to ask for the server's
         # version in a thread: where the server does not answer, the command's own request says so.
         warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
-        api_key = os.environ.get("QDRANT_API_KEY") or None
-        if api_key and location.startswith("http://"):
+        if api_key and location.lower().startswith("http://"):
             output.note("The API key goes over http, unencrypted; use https where others can listen.")
         return connect(location, api_key=api_key, check_compatibility=False)
 
@@ -84,6 +87,9 @@ def describe(client: QdrantClient) -> list[dict[str, Any]]:
     return described
 
 
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
+def without_credentials(location: str) -> str:
+    """A location without the password that a URL may have."""
+    if "://" not in location:
+        return location
+    parts = urlsplit(location)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -31,13 +31,13 @@ from clip_qdrant.errors import FilterError
 from clip_qdrant.storage.filter_fields import TEXT_OPERATORS
 from clip_qdrant.storage.filter_paths import RESERVED
 from clip_qdrant.storage.filter_tokens import Tokens
+from clip_qdrant.storage.filters import MAX_DEPTH
 
 _SIGNS = {"==": "eq", "=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _TEXTS = {**{name: name for name in TEXT_OPERATORS}, "contains": "text"}
 _COUNTS = {sign: name for sign, name in _SIGNS.items() if name != "ne"}
 _COMPARISONS = ", ".join([*_SIGNS, "in", "not in", "is empty", "is null", *_TEXTS, "count", "within", "[…]"])
 _SIDES = ("north", "west", "south", "east")
-_DEPTH = 30
 
 
 def parse(expression: str) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def _term(tokens: Tokens, depth: int) -> dict[str, Any]:
 
 
 def _factor(tokens: Tokens, depth: int) -> dict[str, Any]:
-    if depth > _DEPTH:
-        raise FilterError(f"The filter nests deeper than {_DEPTH} levels. Write it with fewer brackets and 'not's.")
+    if depth > MAX_DEPTH:
+        raise FilterError(f"The filter nests deeper than {MAX_DEPTH} levels. Write it with fewer brackets and 'not's.")
     if tokens.take("not"):
         return {"not": _factor(tokens, depth + 1)}
     if tokens.take("("):

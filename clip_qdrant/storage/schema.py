@@ -114,7 +114,7 @@ class CollectionSchema(BaseModel):
         info = client.get_collection(name)
         self._check_encoder(info, name)
         differences = list(self._differences(info))
-        if not _is_local_mode(client):  # which keeps no parameters, and has nothing to gain from them
+        if not is_local_mode(client):  # which keeps no parameters, and has nothing to gain from them
             differences += self._parameter_differences(info)
         if differences:
             raise CollectionMismatchError(
@@ -151,7 +151,7 @@ class CollectionSchema(BaseModel):
         }
 
     def _check_encoder(self, info: models.CollectionInfo, name: str) -> None:
-        vectors = _dense(info)
+        vectors = dense_vectors(info)
         for wanted in self.vectors:
             if wanted not in vectors:
                 raise CollectionMismatchError(
@@ -173,7 +173,7 @@ class CollectionSchema(BaseModel):
     def _differences(self, info: models.CollectionInfo) -> Iterator[str]:
         """What of the vectors and indexes differs."""
         for name in self.vectors:
-            params = _dense(info)[name]
+            params = dense_vectors(info)[name]
             yield from _differs(f"the distance of {name!r}", params.distance.value.lower(), self.distance)
             yield from _differs(f"the dimension of {name!r}", params.size, self.dim)
         if self.lexical and LEXICAL not in (info.config.params.sparse_vectors or {}):
@@ -196,7 +196,7 @@ class CollectionSchema(BaseModel):
         yield from _differs("strict", is_strict, self.strict)
         if self.on_disk is not None:
             for name in self.vectors:
-                yield from _differs(f"on_disk of {name!r}", bool(_dense(info)[name].on_disk), self.on_disk)
+                yield from _differs(f"on_disk of {name!r}", bool(dense_vectors(info)[name].on_disk), self.on_disk)
         yield from _differs("shards", config.params.shard_number, self.shards)
         yield from _differs("replicas", config.params.replication_factor, self.replicas)
         yield from _differs("write_consistency", config.params.write_consistency_factor, self.write_consistency)
@@ -215,7 +215,7 @@ def search_params(info: models.CollectionInfo) -> models.SearchParams | None:
     """
     from qdrant_client import models
 
-    dense = _dense(info).values()
+    dense = dense_vectors(info).values()
     if info.config.quantization_config is None and all(params.quantization_config is None for params in dense):
         return None
     return models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING))
@@ -226,7 +226,8 @@ def _differs(what: str, present: Any, wanted: Any) -> Iterator[str]:
         yield f"{what} is {present!r}, not {wanted!r}"
 
 
-def _dense(info: models.CollectionInfo) -> Mapping[str, models.VectorParams]:
+def dense_vectors(info: models.CollectionInfo) -> Mapping[str, models.VectorParams]:
+    """An existing collection's dense vectors by name; the unnamed one has the name ""."""
     vectors = info.config.params.vectors
     return vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
 
@@ -272,7 +273,8 @@ def _quantization_name(config: Any) -> str | None:
     return "int8" if kind == "scalar" else str(kind)
 
 
-def _is_local_mode(client: QdrantClient) -> bool:
+def is_local_mode(client: QdrantClient) -> bool:
+    """Whether a client is qdrant-client's local mode, in memory or in a folder."""
     from qdrant_client.local.qdrant_local import QdrantLocal
 
     return isinstance(client._client, QdrantLocal)

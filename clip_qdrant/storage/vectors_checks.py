@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from clip_qdrant.errors import CollectionMismatchError, ConfigError, InvalidPointError
-from clip_qdrant.storage.schema import stored_fingerprint
+from clip_qdrant.storage.schema import dense_vectors, stored_fingerprint
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -42,10 +42,8 @@ class Space:
     @classmethod
     def of(cls, collection: str, info: models.CollectionInfo) -> Space:
         """The vectors of an existing collection; the one without a name has the name ""."""
-        vectors = info.config.params.vectors or {}
-        named = vectors if isinstance(vectors, dict) else {"": vectors}
         fingerprint = stored_fingerprint(info)
-        sizes = {name: params.size for name, params in named.items()}
+        sizes = {name: params.size for name, params in dense_vectors(info).items()}
         return cls(collection, sizes, fingerprint.model if fingerprint else None)
 
     def query(self, leg: str, vector: Any) -> list[float]:

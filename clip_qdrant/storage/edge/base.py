@@ -44,7 +44,8 @@ class EngineBase(QdrantBase):
             StorageError: the last flush failed.
         """
         shared, self._shared = self._shared, None
-        if shared is not None and shared.pid == os.getpid():
+        # At the interpreter's end modules are empty, but then the stores are closed already.
+        if shared is not None and not shared.closed:
             release(shared)
 
     def __del__(self) -> None:

@@ -31,9 +31,12 @@ def to_edge_filter(given: models.Filter | None) -> Any:
 
 def to_rfc3339(moment: datetime | date) -> str:
     """A moment as the engine reads it; without a time zone it is UTC, a date is its midnight."""
-    if not isinstance(moment, datetime):
-        moment = datetime.combine(moment, time.min)
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).isoformat()
+    return _moment(moment).isoformat()
+
+
+def _moment(given: datetime | date) -> datetime:
+    moment = given if isinstance(given, datetime) else datetime.combine(given, time.min)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
 def _filter(given: Any) -> Any:
@@ -106,9 +109,20 @@ def _range(bounds: Any) -> Any:
     from qdrant_client import models
 
     values = {bound: getattr(bounds, bound) for bound in ("gte", "gt", "lte", "lt")}
+    given = {bound: value for bound, value in values.items() if value is not None}
     if isinstance(bounds, models.DatetimeRange):
-        return edge.RangeDateTime(**{k: None if value is None else to_rfc3339(value) for k, value in values.items()})
-    return edge.RangeFloat(**values)
+        moments = _tightest({bound: _moment(value) for bound, value in given.items()})
+        return edge.RangeDateTime(**{bound: moment.isoformat() for bound, moment in moments.items()})
+    return edge.RangeFloat(**_tightest(given))
+
+
+def _tightest(bounds: dict[str, Any]) -> dict[str, Any]:
+    """One bound a side: of two the engine's indexes heed only the exclusive one."""
+    if "gt" in bounds and "gte" in bounds:
+        del bounds["gte" if bounds["gt"] >= bounds["gte"] else "gt"]
+    if "lt" in bounds and "lte" in bounds:
+        del bounds["lte" if bounds["lt"] <= bounds["lte"] else "lt"]
+    return bounds
 
 
 def to_edge_geo_point(point: models.GeoPoint) -> Any:

@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 
 from clip_qdrant.errors import ConfigError, InvalidPointError
+from clip_qdrant.storage.edge.errors import engine_errors
 from clip_qdrant.storage.edge.native import edge
 from clip_qdrant.storage.edge.space import VectorSpace
 
@@ -63,7 +64,7 @@ def to_edge_payload(payload: Any, where: str, above: int = 0) -> dict[str, Any]:
     """
     if not payload:
         return {}
-    if _is_plain(payload):
+    if above < DEEPEST_PAYLOAD and _is_plain(payload):
         return dict(payload)
     try:
         text = json.dumps(payload, allow_nan=False, ensure_ascii=False, default=_to_json)
@@ -97,8 +98,11 @@ def to_edge_point_vectors(space: VectorSpace, points: Sequence[Any]) -> dict[int
     """The engine's `PointVectors` by id for `models.PointVectors`, all of them checked first."""
     ids = [_id_of(index, point) for index, point in enumerate(points)]
     where = [f"Point {index} (id {point_id!r})" for index, point_id in enumerate(ids)]
-    vectors = _to_edge_vectors(space, [point.vector for point in points], where)
-    return {point_id: edge.PointVectors(point_id, vector) for point_id, vector in zip(ids, vectors, strict=True)}
+    merged: dict[int | str, Any] = {}
+    for point_id, vector in zip(ids, _to_edge_vectors(space, [point.vector for point in points], where), strict=True):
+        earlier = merged.get(point_id)
+        merged[point_id] = {**earlier, **vector} if isinstance(earlier, dict) else vector
+    return {point_id: edge.PointVectors(point_id, vector) for point_id, vector in merged.items()}
 
 
 def materialize(points: Sequence[models.PointStruct] | models.Batch) -> list[models.PointStruct]:
@@ -148,7 +152,6 @@ def from_edge_scored(point: Any, with_vectors: Any) -> models.ScoredPoint:
     """A scored point as qdrant-client returns it; MMR brings vectors that nobody asked for."""
     from qdrant_client import models
 
-    wanted = with_vectors is not None and with_vectors is not False
     result = models.ScoredPoint(
         id=from_edge_id(point.id),
         version=point.version,
@@ -156,8 +159,10 @@ def from_edge_scored(point: Any, with_vectors: Any) -> models.ScoredPoint:
         payload=point.payload,
         order_value=point.order_value,
     )
-    if wanted:
-        result.vector = from_edge_vector(point.vector)
+    if with_vectors:
+        vector = from_edge_vector(point.vector)
+        names = None if with_vectors is True or not isinstance(vector, dict) else with_vectors
+        result.vector = vector if names is None else {name: vector[name] for name in names if name in vector}
     return result
 
 
@@ -169,9 +174,11 @@ def to_edge_with_payload(selector: Any) -> Any:
         return bool(selector)
     if isinstance(selector, str):
         raise ConfigError(f"with_payload must be a bool, a list of keys or a PayloadSelector, got {selector!r}.")
-    if isinstance(selector, models.PayloadSelectorExclude):
-        return edge.PayloadSelector.Exclude(selector.exclude)
-    return list(selector.include if isinstance(selector, models.PayloadSelectorInclude) else selector)
+    with engine_errors(f"with_payload {selector!r} is refused", ConfigError):
+        if isinstance(selector, models.PayloadSelectorExclude):
+            return edge.PayloadSelector.Exclude(selector.exclude)
+        keys = selector.include if isinstance(selector, models.PayloadSelectorInclude) else selector
+        return edge.PayloadSelector.Include(list(keys))
 
 
 def to_edge_with_vectors(selector: Any, space: VectorSpace) -> Any:

@@ -42,6 +42,7 @@ class EdgeStore:
             ) from error
         self.folder = folder
         self.pid = os.getpid()
+        self.closed = False
         Manifest.load(folder)  # refuses a folder of another format before the lock writes into it
         self._lock_file = FolderLock(folder)
         try:
@@ -146,15 +147,19 @@ class EdgeStore:
             failures = [error for error in closed if error is not None]
             self._opened.clear()
             self._lock_file.release()
+            self.closed = True
         if failures:
             raise failures[0]
 
     def abandon(self) -> None:
         """In a forked child: close the child's copy of the lock file, so that the lock ends with the parent."""
         self._lock_file.release()
+        self.closed = True
 
     def _rules(self, name: str) -> Rules:
-        return Rules(name, self.config(name).strict_mode_config, self.manifest.collections[name].indexes)
+        earlier = self._opened.get(name)
+        warned = set() if earlier is None else earlier.rules.warned
+        return Rules(name, self.config(name).strict_mode_config, self.manifest.collections[name].indexes, warned)
 
     def _path(self, name: str) -> Path:
         return self.folder / "collections" / folder_name(name)

@@ -48,13 +48,16 @@ class Rules:
         collection: its name.
         config: its strict mode; None allows all.
         indexes: payload field to its index, as the manifest has it.
+        warned: fields that a warning was given of; grows.
     """
 
-    def __init__(self, collection: str, config: models.StrictModeConfig | None, indexes: Mapping[str, Any]) -> None:
+    def __init__(
+        self, collection: str, config: models.StrictModeConfig | None, indexes: Mapping[str, Any], warned: set[str]
+    ) -> None:
         self._collection = collection
         self._limits = config if config is not None and config.enabled else None
         self._indexes = {_plain(field): _kinds(schema) for field, schema in indexes.items()}
-        self._warned: set[str] = set()
+        self.warned = warned
 
     def check_filter(self, given: models.Filter | None, points: Callable[[], int], updating: bool = False) -> None:
         """Refuse a filter, or warn of it, for a field that has no index.
@@ -145,8 +148,8 @@ class Rules:
         )
         if refused:
             raise FilterError(f"{self._strict} allows no filter on {field!r} without an index ({kind}). {cure}")
-        if field not in self._warned and points() >= WARN_FROM_POINTS:
-            self._warned.add(field)
+        if field not in self.warned and points() >= WARN_FROM_POINTS:
+            self.warned.add(field)
             logger.warning(
                 "A filter on %r of collection %r reads every point: there is no index (%s). %s This is said once.",
                 field,
@@ -222,5 +225,5 @@ def _plain(field: str) -> str:
 
 
 def _kinds(schema: Any) -> frozenset[str]:
-    """What an index serves; an integer's may be for matches or for ranges only."""
+    """What an index serves, by the name of its kind."""
     return frozenset({schema if isinstance(schema, str) else str(schema["type"])})

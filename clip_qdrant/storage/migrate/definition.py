@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clip_qdrant.errors import CollectionMismatchError, UnsupportedError
 from clip_qdrant.storage.edge.strict import check_strict_mode
 from clip_qdrant.storage.migrate.contents import HALF_TOLERANCE, VECTOR_TOLERANCE, VectorRule
-from clip_qdrant.storage.schema import stored_fingerprint
+from clip_qdrant.storage.schema import dense_vectors, is_local_mode, stored_fingerprint
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -77,7 +77,7 @@ def left_out(source: QdrantClient, target: QdrantClient, name: str) -> Iterator[
 def vector_rules(info: models.CollectionInfo) -> dict[str, VectorRule]:
     """How the dense vectors of a collection are compared, by name."""
     rules = {}
-    for name, params in _dense(info).items():
+    for name, params in dense_vectors(info).items():
         datatype = _datatype(params.datatype)
         # Bytes are not scaled to unit length, which none of them have.
         is_scaled = params.distance.value == "Cosine" and datatype != "uint8"
@@ -90,13 +90,6 @@ def largest_page(wanted: int, *collections: models.CollectionInfo) -> int:
     strict = [info.config.strict_mode_config for info in collections]
     limits = [(mode.max_query_limit, mode.upsert_max_batchsize) for mode in strict if mode and mode.enabled]
     return min([wanted, *(limit for pair in limits for limit in pair if limit)])
-
-
-def is_local_mode(client: QdrantClient) -> bool:
-    """Whether a client is qdrant-client's local mode, in memory or in a folder."""
-    from qdrant_client.local.qdrant_local import QdrantLocal
-
-    return isinstance(client._client, QdrantLocal)
 
 
 def is_custom_sharded(info: models.CollectionInfo) -> bool:
@@ -159,7 +152,7 @@ def _can_be_embedded(key: str, limit: Any) -> bool:
 def _shape(info: models.CollectionInfo) -> dict[str, Any]:
     """What must be the same for points to be copied."""
     shape: dict[str, Any] = {}
-    for name, params in _dense(info).items():
+    for name, params in dense_vectors(info).items():
         at = f"vector {name!r}"
         shape[f"{at}: size"], shape[f"{at}: distance"] = params.size, params.distance.value
         shape[f"{at}: datatype"] = _datatype(params.datatype)
@@ -192,11 +185,6 @@ def _differences(wanted: Mapping[str, Any], present: Mapping[str, Any], keys: It
     for key in keys:
         if wanted.get(key) != present.get(key):
             yield f"{key} is {present.get(key)!r}, not {wanted.get(key)!r}"
-
-
-def _dense(info: models.CollectionInfo) -> Mapping[str, models.VectorParams]:
-    vectors = info.config.params.vectors
-    return vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
 
 
 def _datatype(datatype: models.Datatype | None) -> str:
