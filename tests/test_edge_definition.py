@@ -208,8 +208,10 @@ def test_parameters_that_the_engine_refuses_leave_the_collection_as_it_was(clien
 
 
 def test_an_update_of_nothing_changes_nothing(client):
-    assert not client.update_collection("c", metadata={})
+    before = client.get_collection("c").config
+    assert client.update_collection("c", metadata={})
     assert not client.update_collection("c")
+    assert client.get_collection("c").config == before
 
 
 def test_limits_that_only_a_server_can_keep_are_refused(client):

@@ -63,7 +63,7 @@ class CollectionsMixin(EngineBase):
         return self._store.delete(collection_name)
 
     def update_collection(self, collection_name: str, **kwargs: Any) -> bool:
-        """Change parameters; those not given stay, a null in `metadata` removes its key.
+        """Change parameters; those not given stay, a null in `metadata` removes its key. Whether any were given.
 
         What changes the vectors' indexes or quantisation is built at the next `optimize`.
 
@@ -75,12 +75,12 @@ class CollectionsMixin(EngineBase):
         with store.lock:
             present = store.config(store.resolve(collection_name))
             changed = updated(present, collection_name, kwargs)
-            if changed == present:
-                return False
-            if any(change is not None for option, change in kwargs.items() if option not in NOT_OF_THE_SHARD):
-                store.open(collection_name).shard.reconfigure(to_edge_config(changed))
-            store.redefine(collection_name, changed)
-        return True
+            given = [option for option, change in kwargs.items() if change is not None]
+            if changed != present:
+                if not NOT_OF_THE_SHARD.issuperset(given):
+                    store.open(collection_name).shard.reconfigure(to_edge_config(changed))
+                store.redefine(collection_name, changed)
+        return bool(given)
 
     def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
         """Whether there is a collection, or an alias, of that name."""

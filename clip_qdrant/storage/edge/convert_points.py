@@ -159,11 +159,17 @@ def from_edge_scored(point: Any, with_vectors: Any) -> models.ScoredPoint:
         payload=point.payload,
         order_value=point.order_value,
     )
-    if with_vectors:
-        vector = from_edge_vector(point.vector)
-        names = None if with_vectors is True or not isinstance(vector, dict) else with_vectors
-        result.vector = vector if names is None else {name: vector[name] for name in names if name in vector}
+    result.vector = _selected(from_edge_vector(point.vector), with_vectors)
     return result
+
+
+def _selected(vector: Any, selector: Any) -> Any:
+    """Of a vector or a dict of them what was asked for; an empty list of names gives an empty dict, as on a server."""
+    if not selector:
+        return {} if isinstance(selector, list) else None
+    if selector is True or not isinstance(vector, dict):
+        return vector
+    return {name: vector[name] for name in selector if name in vector}
 
 
 def to_edge_with_payload(selector: Any) -> Any:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
 
-NOT_OF_THE_SHARD = ("metadata", "strict_mode_config")
+NOT_OF_THE_SHARD = frozenset({"metadata", "strict_mode_config"})
 """Options that only we keep; the engine does not know them."""
 
 
