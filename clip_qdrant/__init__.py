@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from clip_qdrant.errors import ClipQdrantError as ClipQdrantError
     from clip_qdrant.images import open_image as open_image
     from clip_qdrant.llamaindex.embedding import ClipEmbedding as ClipEmbedding
+    from clip_qdrant.llamaindex.index import ClipIndex as ClipIndex
+    from clip_qdrant.llamaindex.reader import ClipReader as ClipReader
     from clip_qdrant.llamaindex.retrievers import ClipRetriever as ClipRetriever
+    from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore as ClipQdrantVectorStore
     from clip_qdrant.models.encoder import ClipEncoder as ClipEncoder
     from clip_qdrant.sources.folders import records_in as records_in
+    from clip_qdrant.sources.manifests import records_from as records_from
     from clip_qdrant.storage.connect import connect as connect
     from clip_qdrant.storage.connect import connect_async as connect_async
     from clip_qdrant.storage.schema import CollectionSchema as CollectionSchema
@@ -29,7 +33,10 @@ _HOMES = {
     "ClipCollection": "collection.clip",
     "ClipEmbedding": "llamaindex.embedding",
     "ClipEncoder": "models.encoder",
+    "ClipIndex": "llamaindex.index",
     "ClipQdrantError": "errors",
+    "ClipQdrantVectorStore": "llamaindex.vector_store",
+    "ClipReader": "llamaindex.reader",
     "ClipRetriever": "llamaindex.retrievers",
     "CollectionSchema": "storage.schema",
     "Hit": "types",
@@ -38,6 +45,7 @@ _HOMES = {
     "connect": "storage.connect",
     "connect_async": "storage.connect",
     "open_image": "images",
+    "records_from": "sources.manifests",
     "records_in": "sources.folders",
 }
 

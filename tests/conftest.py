@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel, on models so small that threads only cost
 
+import asyncio
 import uuid
 from contextlib import nullcontext
 from pathlib import Path
@@ -88,3 +89,13 @@ def swatches(tmp_path):
     for colour in ("red", "green", "blue", "yellow"):
         Image.new("RGB", (16, 16), colour).save(folder / f"{colour}.png")
     return folder
+
+
+@pytest.fixture
+def event_loop_of_the_thread():
+    """For LlamaIndex, which makes an event loop where the thread has none, and never closes it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()

@@ -78,6 +78,12 @@ def test_an_empty_field_of_nested_objects(collection, mode, indexes):
     assert found(client, nested) == ([] if indexes and mode == "embedded" else [1])
 
 
+def test_null_and_empty_of_a_path_into_a_list(collection, mode):
+    client = collection({"list": [{"a": "t"}, {"a": None}]}, {"list": [{"a": None}]}, {"list": [{"a": "t"}]})
+    asked = [found(client, field("list[].a", **test)) for test in ({"is_null": False}, {"is_empty": True})]
+    assert asked == ([[3], [2]] if mode == "memory" else [[1, 3], [1, 2]])
+
+
 def test_a_phrase_over_an_index_without_phrases(collection, mode):
     client = collection({"t": "a red fox"}, t="text")
     assert found(client, field("t", match=models.MatchPhrase(phrase="red fox"))) == ([1] if mode == "memory" else [])

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
     r"(?P<mark><!-- not run:[^>]*-->\n)?```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<output>.*?)```)?", re.S
 )
-EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
+NEEDS_A_MODEL = "06_assistant.py"
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py") if path.name != NEEDS_A_MODEL)
 
 
 def run(*arguments, cwd):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from clip_qdrant import open_image, records_in
 from clip_qdrant.errors import ConfigError, ImageNotFoundError
+from clip_qdrant.sources.pictures import _modified
 
 
 @pytest.fixture
@@ -44,7 +45,14 @@ def test_knows_what_to_filter_on(folder):
         "file_size": path.stat().st_size,
         "modified": "2023-07-01T12:30:00+00:00",
         "year": 2023,
+        "width": 4,
+        "height": 4,
     }
+
+
+def test_a_time_that_no_date_can_hold_is_left_out():
+    """File systems know years beyond 9999; the one that this test runs on may not."""
+    assert [_modified(seconds) for seconds in (1e12, 1e30, -1e15)] == [{}] * 3
 
 
 def test_a_picture_is_a_folder_of_one(folder):

@@ -79,7 +79,7 @@ def test_a_missing_query_image_is_an_error(collection):
 
 
 def test_where_and_cutoff_narrow(collection):
-    assert names(ClipRetriever(collection, where={"file": "blue"}).retrieve("red")) == ["blue"]
+    assert names(ClipRetriever(collection, filters={"file": "blue"}).retrieve("red")) == ["blue"]
     assert names(ClipRetriever(collection, similarity_cutoff=0.9).retrieve("red")) == ["red"]
 
 

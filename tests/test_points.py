@@ -1,5 +1,6 @@
 """Records as points: identity, payload, and what LlamaIndex reads of it."""
 
+import json
 import math
 from pathlib import Path
 
@@ -19,9 +20,17 @@ BEAR = Record("/photos/bear.jpg", Path("/photos/bear.jpg"), text="a brown bear",
 def test_ids_stay_what_they_are():
     """Pinned: another id would index everything a second time."""
     assert (
-        point_id(BEAR) == point_id(Record("/photos/bear.jpg", text="other")) == "9ea9c158-9796-50a3-824d-d13e9cc44e94"
+        point_id(BEAR) == point_id(Record("/photos/bear.jpg", text="other")) == "7627c0c3-4b60-5e20-a799-f8ca051d2785"
     )
-    assert document_id(BEAR) != point_id(BEAR)
+    page = Record("/photos/bear.jpg", fragment="page 2")
+    assert point_id(page) == "e485b398-de64-50bd-b31b-c0ef9f53366d"
+    assert document_id(page) == document_id(BEAR) == point_id(BEAR)
+
+
+def test_the_name_of_a_file_that_is_no_text_is_not_its_path():
+    """JSON takes nothing else; the record's source shows the name with escapes."""
+    record = Record("/photos/caf\\xe9.png", Path("/photos/caf\udce9.png"))
+    assert json.loads(payload_of(record, "hash")["_node_content"])["image_path"] is None
 
 
 def test_scope_and_fragment_are_part_of_the_identity():

@@ -189,3 +189,13 @@ def test_a_scan_reads_no_more_than_is_taken(client, name, monkeypatch):
         hits = collection.scan(**options)
         assert next(hits).id == "0"
         assert len(pages) == 1
+
+
+def test_draws_stored_vectors_without_repetition(collection):
+    drawn = collection.sample(10, using="text")
+    stored = [vectors["text"] for vectors in data.ROWS.values() if "text" in vectors]
+    assert sorted(map(tuple, drawn.tolist())) == sorted(map(tuple, np.float32(stored).tolist()))
+    assert collection.sample(2).shape == (2, 3)
+    assert collection.sample(5, where={"doc_id": "nowhere"}).shape == (0, 3)
+    with pytest.raises(ConfigError, match="count must be at least 1"):
+        collection.sample(0)

@@ -94,13 +94,13 @@ def index(
     from clip_qdrant.cli.session import open_client, open_collection
     from clip_qdrant.sources import records_in
 
-    records = list(records_in(folder))
-    if not records:
+    count = sum(1 for _ in records_in(folder, exif=False, sidecars=False))
+    if not count:
         raise ConfigError(f"There are no pictures in {str(folder)!r}.")
     with open_client(location) as client:
         clip = open_collection(client, collection, model)
-        with output.progress(len(records)) as show:
-            report = clip.add(records, on_progress=lambda so_far: show(so_far.total))
+        with output.progress(count) as show:
+            report = clip.add(records_in(folder), on_progress=lambda so_far: show(so_far.total))
         optimizing.offer(client, collection, optimize)
     output.report(report, as_json=as_json)
     if strict and report.failed:

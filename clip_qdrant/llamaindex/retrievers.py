@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
-from llama_index.core.image_retriever import BaseImageRetriever
-from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle, TextNode
-from llama_index.core.vector_stores.utils import metadata_dict_to_node
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters
 
+from clip_qdrant.collection.fusion import Chance, by_calibration, by_rank
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
+from clip_qdrant.llamaindex.nodes import node_of
+from clip_qdrant.llamaindex.queries import bundle_of, image_bundle_of, text_bundle_of, vector_of
+from clip_qdrant.llamaindex.turns import Turns
 
 if TYPE_CHECKING:
-    from clip_qdrant.collection.clip import ClipCollection, Query
+    from clip_qdrant.collection.clip import ClipCollection
+    from clip_qdrant.llamaindex.queries import QueryLike
     from clip_qdrant.storage.filters import Where
-    from clip_qdrant.storage.vectors import Using
+    from clip_qdrant.storage.points import Leg
     from clip_qdrant.types import Hit
+
+Using = Literal["image", "text", "both"]
+FusionMode = Literal["rank", "calibrated"]
+_LEGS: dict[Using, tuple[Leg, ...]] = {"image": ("image",), "text": ("text",), "both": ("image", "text")}
 
 
 class ClipRetriever(MultiModalRetriever):
-    """Finds images and texts by a text or by an image.
+    """Finds images and texts by a text, by an image, or by both.
 
-    A string or a `QueryBundle` is a text query; a bundle with an `image_path` is an image query. The bundle is only
-    read. Works wherever LlamaIndex takes a retriever.
+    A str is a text; a Path, bytes, a PIL image or an array is an image; a `QueryBundle` may have words and an
+    `image_path`, which then count half each, or an `embedding`. The bundle is only read. Works wherever LlamaIndex
+    takes a retriever.
 
     Args:
         collection: what to search.
-        similarity_top_k: how many nodes at most.
-        where: which points to search among (see `storage.filters`).
-        using: what `retrieve` compares with: "image", "text" or "both". The named methods say it themselves.
-        similarity_cutoff: leave out what scores lower; a cosine, so not with "both".
+        similarity_top_k: how many nodes at most, unless the next two say more.
+        using: what `retrieve` compares with: the stored "image" vectors, the "text" vectors (captions and passages),
+            or "both", fused. The named methods say it themselves.
+        filters: which points to search among: LlamaIndex's `MetadataFilters`, or all that `ClipCollection.search`
+            takes as `where`.
+        similarity_cutoff: leave out what scores lower; a cosine, of each kind of vectors before they are fused.
+        image_similarity_top_k: of "both", how many by image vectors; where it is given all that either kind finds
+            come back, as from LlamaIndex's own multi-modal retriever. `similarity_top_k` if None.
+        text_similarity_top_k: of "both", how many by text vectors, likewise.
+        fusion: of "both": "rank" (reciprocal rank fusion), or "calibrated": by how far an answer lies above chance,
+            in standard deviations (see `collection.fusion`). The nodes' scores are then those of the fusion.
+        **kwargs: of LlamaIndex's `BaseRetriever`.
 
     Raises:
-        ConfigError: `similarity_top_k` below 1.
+        ConfigError: a number below 1, or an unknown `using` or `fusion`.
+        FilterError: `filters` cannot be understood.
     """
 
     def __init__(
@@ -42,77 +59,117 @@ class ClipRetriever(MultiModalRetriever):
         collection: ClipCollection,
         *,
         similarity_top_k: int = 10,
-        where: Where | None = None,
         using: Using = "image",
+        filters: MetadataFilters | Where | None = None,
         similarity_cutoff: float | None = None,
+        image_similarity_top_k: int | None = None,
+        text_similarity_top_k: int | None = None,
+        fusion: FusionMode = "rank",
         **kwargs: Any,
     ) -> None:
-        if similarity_top_k < 1:
-            raise ConfigError(f"similarity_top_k must be at least 1, got {similarity_top_k!r}.")
+        numbers = {
+            "similarity_top_k": similarity_top_k,
+            "image_similarity_top_k": image_similarity_top_k,
+            "text_similarity_top_k": text_similarity_top_k,
+        }
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise ConfigError(f"{name} must be at least 1, got {number!r}.")
+        for name, value, known in (("using", using, get_args(Using)), ("fusion", fusion, get_args(FusionMode))):
+            if value not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}.")
         super().__init__(**kwargs)
         self.collection = collection
         self.similarity_top_k = similarity_top_k
-        self.where = where
         self.using: Using = using
         self.similarity_cutoff = similarity_cutoff
+        self.fusion: FusionMode = fusion
+        self._where = to_qdrant_filter(filters)
+        self._leg_top_k: dict[Leg, int] = {
+            "image": image_similarity_top_k or similarity_top_k,
+            "text": text_similarity_top_k or similarity_top_k,
+        }
+        self._limit = similarity_top_k
+        if image_similarity_top_k is not None or text_similarity_top_k is not None:
+            self._limit = sum(self._leg_top_k.values())
+        self._chance = Chance(collection.vectors)
+        self._turns = Turns(collection.vectors.client)
+
+    def retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
+        """Nodes for a text, a picture or a bundle, by the vectors that `using` says."""
+        return super().retrieve(bundle_of(str_or_query_bundle))
+
+    async def aretrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
+        """`retrieve` in a thread."""
+        return await super().aretrieve(bundle_of(str_or_query_bundle))
 
     def text_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """Texts and captions, by a text."""
-        text = str_or_query_bundle if isinstance(str_or_query_bundle, str) else str_or_query_bundle.query_str
-        return self._search(text, "text")
+        return self._search(text_bundle_of(str_or_query_bundle), "text")
 
     def text_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """Images, by a text."""
-        return BaseImageRetriever.text_to_image_retrieve(self, str_or_query_bundle)
+        return self._search(text_bundle_of(str_or_query_bundle), "image")
 
-    def image_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
-        """Images, by an image: a path, or a bundle with an `image_path`."""
-        return BaseImageRetriever.image_to_image_retrieve(self, str_or_query_bundle)
+    def image_to_image_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
+        """Images, by an image; a str is a path here."""
+        return self._search(image_bundle_of(str_or_query_bundle), "image")
+
+    def image_to_text_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
+        """Texts and captions, by an image; a str is a path here."""
+        return self._search(image_bundle_of(str_or_query_bundle), "text")
 
     async def atext_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """`text_retrieve` in a thread."""
-        return await asyncio.to_thread(self.text_retrieve, str_or_query_bundle)
+        return await self._turns.run(self.text_retrieve, str_or_query_bundle)
 
     async def atext_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """`text_to_image_retrieve` in a thread."""
-        return await asyncio.to_thread(self.text_to_image_retrieve, str_or_query_bundle)
+        return await self._turns.run(self.text_to_image_retrieve, str_or_query_bundle)
 
-    async def aimage_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
+    async def aimage_to_image_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
         """`image_to_image_retrieve` in a thread."""
-        return await asyncio.to_thread(self.image_to_image_retrieve, str_or_query_bundle)
+        return await self._turns.run(self.image_to_image_retrieve, str_or_query_bundle)
+
+    async def aimage_to_text_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
+        """`image_to_text_retrieve` in a thread."""
+        return await self._turns.run(self.image_to_text_retrieve, str_or_query_bundle)
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return self._search(query_bundle.query_str, "image")
+        return self.text_to_image_retrieve(query_bundle)
 
     def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not query_bundle.image_path:
-            raise ConfigError("An image query needs an image: give a path, or a QueryBundle with an image_path.")
-        return self._search(Path(query_bundle.image_path), "image")
+        return self.image_to_image_retrieve(query_bundle)
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
+        return await self.atext_to_image_retrieve(query_bundle)
 
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._image_to_image_retrieve, query_bundle)
+        return await self.aimage_to_image_retrieve(query_bundle)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        query = Path(query_bundle.image_path) if query_bundle.image_path else query_bundle.query_str
-        return self._search(query, self.using)
+        return self._search(query_bundle, self.using)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._retrieve, query_bundle)
+        return await self._turns.run(self._retrieve, query_bundle)
 
-    def _search(self, query: Query, using: Using) -> list[NodeWithScore]:
-        hits = self.collection.search(
-            query, limit=self.similarity_top_k, where=self.where, using=using, min_score=self.similarity_cutoff
-        )
-        return [NodeWithScore(node=node_of(hit), score=hit.score) for hit in hits]
-
-
-def node_of(hit: Hit) -> BaseNode:
-    """A hit as the node that was stored, or for a point that has none as a node of what it holds."""
-    if "_node_content" in hit.payload:
-        return metadata_dict_to_node(dict(hit.payload))
-    if hit.metadata.get("kind") == "text" or hit.source is None:
-        return TextNode(id_=hit.id, text=hit.text or "", metadata=dict(hit.metadata))
-    return ImageNode(id_=hit.id, text=hit.text or "", image_path=hit.source, metadata=dict(hit.metadata))
+    def _search(self, bundle: QueryBundle, using: Using) -> list[NodeWithScore]:
+        vector = vector_of(self.collection, bundle)
+        legs = _LEGS[using]
+        found: dict[Leg, list[Hit]] = {
+            leg: self.collection.vectors.search(
+                vector,
+                limit=self._leg_top_k[leg] if len(legs) > 1 else self.similarity_top_k,
+                where=self._where,
+                using=leg,
+                min_score=self.similarity_cutoff,
+            )
+            for leg in legs
+        }
+        if len(legs) == 1:
+            hits = found[legs[0]]
+        elif self.fusion == "rank":
+            hits = by_rank(found)
+        else:
+            hits = by_calibration(found, {leg: self._chance.of(vector, leg) for leg in legs})
+        return [NodeWithScore(node=node_of(hit), score=hit.score) for hit in hits[: self._limit]]

@@ -2,7 +2,7 @@
 
 A point of the record `/photos/bear.jpg` with the caption "a brown bear":
 
-    id       UUIDv5 of (scope, source, fragment): indexing again changes nothing, two tenants never share a point
+    id       UUIDv5 of (scope, source and its fragment): indexing again changes nothing, two tenants never share a point
     vectors  image: unit vector of the picture      text: unit vector of the caption
     payload  source, kind ("image" or "text"), content_hash, and where there is any: fragment, scope, text
              whatever metadata the record has, flat, beside them
@@ -45,11 +45,13 @@ _NAMESPACE = uuid.UUID("6f0c1f0e-6a53-5d0c-9a52-2f5f3f7c1b11")
 def point_id(record: Record) -> str:
     """The id of a record's point: its own where it has one, else a UUIDv5 of (scope, source, fragment).
 
+    Without a fragment it is `document_id`: the source has one point, which LlamaIndex knows by its document's id.
+
     Raises:
         InvalidPointError: the record brings an id that Qdrant does not take.
     """
     if record.id is None:
-        return _uuid(record.scope, record.source, record.fragment)
+        return _uuid(record.scope, record.source, record.fragment) if record.fragment else document_id(record)
     try:
         return str(uuid.UUID(record.id))
     except ValueError as error:
@@ -59,7 +61,7 @@ def point_id(record: Record) -> str:
 
 
 def document_id(record: Record) -> str:
-    """The id that all fragments of one source share: LlamaIndex's ref_doc_id."""
+    """The id that all fragments of one source share, a UUIDv5 of (scope, source): LlamaIndex's ref_doc_id."""
     return _uuid(record.scope, record.source)
 
 
@@ -133,12 +135,11 @@ def _uuid(*parts: str) -> str:
 
 def _node(record: Record, metadata: Mapping[str, Any], document: str) -> dict[str, Any]:
     """What LlamaIndex's ImageNode and TextNode write of themselves."""
-    own = [SOURCE, KIND, CONTENT_HASH, _FRAGMENT, _SCOPE]
     node: dict[str, Any] = {
         "id_": point_id(record),
         "embedding": None,
         "metadata": dict(metadata),
-        "excluded_embed_metadata_keys": own,
+        "excluded_embed_metadata_keys": list(metadata),  # the caption alone is embedded
         "excluded_llm_metadata_keys": [CONTENT_HASH],
         "relationships": {"1": {"node_id": document, "node_type": "4", "metadata": {}, "hash": None}},
         "text": record.text or "",
@@ -147,5 +148,10 @@ def _node(record: Record, metadata: Mapping[str, Any], document: str) -> dict[st
     if record.image is None:
         return node
     path = os.fspath(record.image) if isinstance(record.image, (str, os.PathLike)) else None
-    is_path = path is not None and not path.startswith(("data:", "http://", "https://"))
+    is_path = path is not None and not path.startswith(("data:", "http://", "https://")) and _is_text(path)
     return {**node, "image": None, "image_path": path if is_path else None, "class_name": "ImageNode"}
+
+
+def _is_text(path: str) -> bool:
+    """Whether a file's name is UTF-8, which is all that a payload can hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)

@@ -21,6 +21,8 @@ from clip_qdrant.storage.vectors_queries import Fusion, QueryBuilder, SearchOpti
 from clip_qdrant.storage.vectors_scan import PAGE, scan_by_id, scan_by_value
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from qdrant_client import QdrantClient, models
 
     from clip_qdrant.storage.filters import Where
@@ -304,6 +306,30 @@ class VectorCollection:
                 self.client, self.name, wanted, field, descending=descending, with_vectors=with_vectors
             )
         return (hit_of(point) for point in found)
+
+    def sample(self, count: int, *, using: Leg = IMAGE, where: Where | None = None) -> NDArray[np.float32]:
+        """Stored vectors (n, dim) of one kind, drawn at random without repetition; n is smaller where there are fewer.
+
+        Raises:
+            ConfigError: a count below 1.
+        """
+        import numpy as np
+        from qdrant_client import models
+
+        present = models.Filter(must=[models.HasVectorCondition(has_vector=using)])
+        wanted = to_filter(where)
+        if wanted is not None:
+            present.must = [wanted, *present.must]  # type: ignore[misc]
+        points = self.client.query_points(
+            self.name,
+            query=models.SampleQuery(sample=models.Sample.RANDOM),
+            query_filter=present,
+            limit=whole_number("count", count, 1),
+            with_vectors=[using],
+            with_payload=False,
+        ).points
+        rows = [point.vector[using] for point in points]  # type: ignore[index,call-overload]
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self._space.sizes[using])
 
     def count(self, *, where: Where | None = None) -> int:
         """How many points there are."""

@@ -1,0 +1,260 @@
+"""A LlamaIndex index of pictures and texts in one collection: in place of `MultiModalVectorStoreIndex`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from inspect import signature
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core import StorageContext
+from llama_index.core.indices.vector_store.base import VectorStoreIndex
+from llama_index.core.ingestion import run_transformations
+from llama_index.core.schema import BaseNode, Document, NodeRelationship
+from llama_index.core.settings import Settings
+from llama_index.core.utils import iter_batch
+
+from clip_qdrant.collection.clip import ClipCollection
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.llamaindex.embedding import ClipEmbedding
+from clip_qdrant.llamaindex.nodes import image_of, text_of
+from clip_qdrant.llamaindex.reader import ClipReader
+from clip_qdrant.llamaindex.retrievers import ClipRetriever, Using
+from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
+from clip_qdrant.storage.points import CONTENT_HASH
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.data_structs.data_structs import IndexDict
+    from llama_index.core.embeddings.utils import EmbedType
+    from llama_index.core.schema import TransformComponent
+    from typing_extensions import Self
+
+_logger = logging.getLogger(__name__)
+_REFRESH_BATCH = 500
+_OF_THE_STOCK_RETRIEVER = ("vector_store_query_mode", "alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs")
+
+
+class ClipIndex(VectorStoreIndex):
+    """Pictures and texts in one collection, each with the vectors it has; a captioned picture has both.
+
+    All that is known is in the collection: an index opened again, by `from_collection` or `from_vector_store`, knows
+    what it holds and refreshes only what has changed. A picture is one node, whatever the length of its caption; texts
+    are split by the transformations.
+
+    Args:
+        nodes: to insert at once.
+        storage_context: with a `ClipQdrantVectorStore`.
+        embed_model: a `ClipEmbedding`; `Settings.embed_model` if None.
+        image_embed_model: the same by the name that `MultiModalVectorStoreIndex` has for it; it goes before the other.
+        **kwargs: of LlamaIndex's `VectorStoreIndex`.
+
+    Raises:
+        ConfigError: another vector store, or another embedding model.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[BaseNode] | None = None,
+        *,
+        storage_context: StorageContext | None = None,
+        embed_model: EmbedType | None = None,
+        image_embed_model: ClipEmbedding | None = None,
+        **kwargs: Any,
+    ) -> None:
+        store = storage_context.vector_store if storage_context is not None else None
+        if not isinstance(store, ClipQdrantVectorStore):
+            raise ConfigError(
+                f"ClipIndex needs a ClipQdrantVectorStore, got {type(store).__name__}. Use "
+                "ClipIndex.from_collection(collection), or storage_context=StorageContext.from_defaults("
+                "vector_store=ClipQdrantVectorStore(…))."
+            )
+        model = image_embed_model or embed_model or Settings.embed_model
+        if not isinstance(model, ClipEmbedding):
+            raise ConfigError(f"ClipIndex needs a ClipEmbedding as embed_model, got {type(model).__name__}.")
+        if nodes is None and kwargs.get("index_struct") is None:
+            nodes = []
+        super().__init__(nodes, storage_context=storage_context, embed_model=model, **kwargs)
+
+    @classmethod
+    def from_collection(cls, collection: ClipCollection, *, using: Using = "both", **kwargs: Any) -> Self:
+        """An index of what a collection holds, whoever put it there."""
+        store = ClipQdrantVectorStore(
+            collection.name, client=collection.vectors.client, encoder=collection.encoder, using=using
+        )
+        context = StorageContext.from_defaults(vector_store=store)
+        return cls(storage_context=context, embed_model=ClipEmbedding(encoder=collection.encoder), **kwargs)
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike[str], collection: ClipCollection, **kwargs: Any) -> Self:
+        """An index of a collection, with the pictures of a folder; those that it has, unchanged, are not embedded."""
+        index = cls.from_collection(collection, **kwargs)
+        index.refresh_ref_docs(ClipReader().lazy_load_data(folder))
+        return index
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Sequence[Document],
+        storage_context: StorageContext | None = None,
+        show_progress: bool = False,
+        callback_manager: CallbackManager | None = None,
+        transformations: list[TransformComponent] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """An index of documents: a picture's becomes one node, a text's what the transformations make of it."""
+        index = cls(
+            storage_context=storage_context,
+            show_progress=show_progress,
+            callback_manager=callback_manager,
+            transformations=transformations,
+            **kwargs,
+        )
+        index.insert_nodes(index._nodes_of(documents))
+        return index
+
+    @property
+    def collection(self) -> ClipCollection:
+        """The collection underneath."""
+        return ClipCollection(self._store.client, self._store.collection_name, self._model.encoder)
+
+    def as_retriever(self, **kwargs: Any) -> BaseRetriever:
+        """A `ClipRetriever` of pictures and texts, with its arguments.
+
+        Arguments of LlamaIndex's own retriever alone (`vector_store_query_mode="hybrid"`, …) give that one. What
+        neither has is left to the engine around it, which hands all its arguments on.
+        """
+        if any(name in kwargs for name in _OF_THE_STOCK_RETRIEVER):
+            return super().as_retriever(**kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name in signature(ClipRetriever).parameters}
+        own = {"using": self._store.using, "callback_manager": self._callback_manager, "object_map": self._object_map}
+        return ClipRetriever(self.collection, **own | kwargs)
+
+    def insert(self, document: Document, **insert_kwargs: Any) -> None:
+        """Insert a document."""
+        with self._callback_manager.as_trace("insert"):
+            self.insert_nodes(self._nodes_of([document]), **insert_kwargs)
+
+    async def ainsert(self, document: Document, **insert_kwargs: Any) -> None:
+        """`insert` in a thread."""
+        await asyncio.to_thread(self.insert, document, **insert_kwargs)
+
+    async def ainsert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
+        """`insert_nodes` in a thread."""
+        await asyncio.to_thread(self.insert_nodes, nodes, **insert_kwargs)
+
+    def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
+        """Put a document in the place of the one with its id; should it fail, the old one is still there."""
+        with self._callback_manager.as_trace("update_ref_doc"):
+            self._replace([document], **update_kwargs)
+
+    async def aupdate_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
+        """`update_ref_doc` in a thread."""
+        await asyncio.to_thread(self.update_ref_doc, document, **update_kwargs)
+
+    def refresh_ref_docs(self, documents: Iterable[Document], **update_kwargs: Any) -> list[bool]:
+        """Insert what is new and update what has changed; whether each document was either.
+
+        Read lazily, some hundred at a time. What a document was is known from the collection.
+        """
+        refreshed: list[bool] = []
+        remaining = iter(documents)
+        with self._callback_manager.as_trace("refresh_ref_docs"):
+            while batch := list(islice(remaining, _REFRESH_BATCH)):
+                stored = self._stored(batch)
+                changed = [not _is_unchanged(document, stored.get(document.id_, [])) for document in batch]
+                self._replace([document for document, new in zip(batch, changed, strict=True) if new], **update_kwargs)
+                refreshed += changed
+        return refreshed
+
+    async def arefresh_ref_docs(self, documents: Iterable[Document], **update_kwargs: Any) -> list[bool]:
+        """`refresh_ref_docs` in a thread."""
+        return await asyncio.to_thread(self.refresh_ref_docs, documents, **update_kwargs)
+
+    @property
+    def _store(self) -> ClipQdrantVectorStore:
+        assert isinstance(self._vector_store, ClipQdrantVectorStore)
+        return self._vector_store
+
+    @property
+    def _model(self) -> ClipEmbedding:
+        assert isinstance(self._embed_model, ClipEmbedding)
+        return self._embed_model
+
+    def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
+        """Write nodes, pictures without words too, which LlamaIndex would drop; in batches, `use_async` or not."""
+        index_struct = self.index_struct_cls()
+        self._add_nodes_to_index(index_struct, nodes, show_progress=self._show_progress, **insert_kwargs)
+        return index_struct
+
+    def _add_nodes_to_index(
+        self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
+    ) -> None:
+        for batch in iter_batch(nodes, self._insert_batch_size):
+            self._store.add(self._embedded(batch), **insert_kwargs)
+
+    async def _async_add_nodes_to_index(
+        self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
+    ) -> None:
+        await asyncio.to_thread(self._add_nodes_to_index, index_struct, nodes, show_progress, **insert_kwargs)
+
+    def _embedded(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Copies of nodes with their vectors; those that bring theirs keep it, those without content are left out."""
+        copies = [node.model_copy() for node in nodes]
+        missing = [node for node in copies if node.embedding is None]
+        empty = {node.node_id for node in missing if image_of(node) is None and text_of(node) is None}
+        if empty:
+            _logger.warning("%d nodes have neither a picture nor a text, and are left out: %s", len(empty), min(empty))
+        self._model([node for node in missing if node.node_id not in empty])
+        return [node for node in copies if node.node_id not in empty]
+
+    def _nodes_of(self, documents: Sequence[Document]) -> list[BaseNode]:
+        """A picture as one node with its document's id; texts as the transformations make them."""
+        pictures = {id(document) for document in documents if image_of(document) is not None}
+        texts = [document for document in documents if id(document) not in pictures]
+        nodes: list[BaseNode] = []
+        for document in documents:
+            if id(document) in pictures:
+                source = {NodeRelationship.SOURCE: document.as_related_node_info()}
+                nodes.append(document.model_copy(update={"relationships": {**document.relationships, **source}}))
+        return [*nodes, *run_transformations(texts, self._transformations, show_progress=self._show_progress)]
+
+    def _replace(self, documents: Sequence[Document], **update_kwargs: Any) -> None:
+        """Write documents, and only then delete what else their ids had."""
+        if not documents:
+            return
+        nodes = self._nodes_of(documents)
+        before = {node.node_id for stored in self._stored(documents).values() for node in stored}
+        self.insert_nodes(nodes, **update_kwargs.get("insert_kwargs", {}))
+        gone = before - {node.node_id for node in nodes}
+        if gone:
+            self.delete_nodes(sorted(gone), **update_kwargs.get("delete_kwargs", {}))
+
+    def _stored(self, documents: Sequence[Document]) -> dict[str, list[BaseNode]]:
+        """What the collection holds of documents, by their ids."""
+        ids = [document.id_ for document in documents]
+        if not self._store.client.collection_exists(self._store.collection_name):
+            return {}
+        stored: dict[str, list[BaseNode]] = {}
+        for node in self._store.get_nodes(filters={"doc_id": {"in": ids}}):
+            stored.setdefault(node.ref_doc_id or "", []).append(node)
+        return stored
+
+
+def _is_unchanged(document: Document, stored: Sequence[BaseNode]) -> bool:
+    """Whether a document is stored as it is; what other parts of this package wrote is known by content and caption."""
+    if not stored:
+        return False
+    source = stored[0].source_node
+    if source is not None and source.hash is not None:
+        return source.hash == document.hash
+    known = document.metadata.get(CONTENT_HASH)
+    return known is not None and [(node.metadata.get(CONTENT_HASH), node.get_content()) for node in stored] == [
+        (known, document.get_content())
+    ]

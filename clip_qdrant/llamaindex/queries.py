@@ -1,0 +1,96 @@
+"""What can be asked of a retriever -> LlamaIndex's QueryBundle -> a unit vector. A bundle is only read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from llama_index.core.schema import QueryBundle
+
+from clip_qdrant.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from clip_qdrant.collection.clip import ClipCollection
+
+    Picture: TypeAlias = Path | bytes | BytesIO | Image.Image | NDArray[np.generic]
+    QueryLike: TypeAlias = str | QueryBundle | Picture
+    """A str is a text; a Path, bytes, a BytesIO, a PIL image or an array is a picture; a bundle may have both."""
+
+
+@dataclass
+class ImageQueryBundle(QueryBundle):
+    """A query with a picture that need not be a file, for everything in LlamaIndex that hands bundles on.
+
+    Example: `query_engine.query(ImageQueryBundle("what is this?", image=upload))`, with the bytes of an upload.
+
+    Attributes:
+        image: bytes, a BytesIO, a PIL image, an array or a Path; `image_path` is then not looked at.
+    """
+
+    image: Any = None
+
+
+def bundle_of(query: QueryLike) -> QueryBundle:
+    """A query as a bundle; a bundle as it is."""
+    if isinstance(query, QueryBundle):
+        return query
+    if isinstance(query, str):
+        return QueryBundle(query)
+    return ImageQueryBundle("", image_path=str(query) if isinstance(query, Path) else None, image=query)
+
+
+def image_bundle_of(query: QueryLike) -> QueryBundle:
+    """A query by picture alone; here a str is a path, as LlamaIndex's methods for pictures have it.
+
+    Raises:
+        ConfigError: there is no picture in it.
+    """
+    bundle = bundle_of(Path(query) if isinstance(query, str) else query)
+    picture = picture_of(bundle)
+    if picture is None:
+        raise ConfigError("An image query needs an image: give a path, or a QueryBundle with an image_path.")
+    return ImageQueryBundle("", image_path=bundle.image_path, image=picture)
+
+
+def text_bundle_of(query: str | QueryBundle) -> QueryBundle:
+    """A query by words alone.
+
+    Raises:
+        ConfigError: there are none in it.
+    """
+    bundle = bundle_of(query)
+    texts = [text for text in bundle.embedding_strs if text.strip()]
+    if not texts:
+        raise ConfigError("A text query needs a text: give a str, or a QueryBundle with a query_str.")
+    return QueryBundle(bundle.query_str, custom_embedding_strs=texts)
+
+
+def picture_of(bundle: QueryBundle) -> Picture | None:
+    """A bundle's picture, or None."""
+    image: Picture | None = getattr(bundle, "image", None)
+    return image if image is not None else Path(bundle.image_path) if bundle.image_path else None
+
+
+def vector_of(collection: ClipCollection, bundle: QueryBundle) -> NDArray[np.float32]:
+    """The unit vector (dim,) of a bundle: its embedding if it has one, else of its texts and its picture.
+
+    Several texts are averaged, as LlamaIndex does; words and a picture together count half each.
+
+    Raises:
+        ConfigError: the bundle is empty, or cancels itself out.
+        ImageError: its picture cannot be opened.
+    """
+    if bundle.embedding is not None:
+        return np.asarray(bundle.embedding, dtype=np.float32)
+    texts = [text for text in bundle.embedding_strs if text.strip()]
+    picture = picture_of(bundle)
+    if not texts and picture is None:
+        raise ConfigError("The query is empty. Give it a text or an image.")
+    parts: list[Any] = [(text, 1 / len(texts)) for text in texts]
+    return collection.query_vector([*parts, *([(picture, 1.0)] if picture is not None else [])])

@@ -1,0 +1,349 @@
+"""LlamaIndex's vector store over a collection of pictures and texts: in place of `QdrantVectorStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.vector_stores import VectorStoreQueryResult
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.llamaindex.embedding import ClipEmbedding
+from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
+from clip_qdrant.llamaindex.turns import Turns
+from clip_qdrant.llamaindex.vector_store_async import ThreadedVectorStore
+from clip_qdrant.llamaindex.vector_store_collection import LazyCollection
+from clip_qdrant.llamaindex.vector_store_layout import Layout, Legs, check_embeddings
+from clip_qdrant.llamaindex.vector_store_options import open_client, refuse_arguments, wanted_schema
+from clip_qdrant.llamaindex.vector_store_points import (
+    all_of,
+    bm25_documents,
+    bm25_queries,
+    nodes_of,
+    point_id_of,
+    points_of,
+    selections,
+)
+from clip_qdrant.llamaindex.vector_store_search import Search, check_options, plan
+from clip_qdrant.storage.filters import to_filter
+from clip_qdrant.storage.points import CAPTION, IMAGE
+from clip_qdrant.storage.schema import LEXICAL, CollectionSchema
+from clip_qdrant.storage.vectors_checks import pages
+from clip_qdrant.storage.vectors_scan import scan_by_id
+
+if TYPE_CHECKING:
+    from llama_index.core.schema import BaseNode
+    from llama_index.core.vector_stores import MetadataFilters, VectorStoreQuery
+    from llama_index.vector_stores.qdrant.utils import HybridFusionCallable, SparseEncoderCallable
+    from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+    from clip_qdrant.storage.filters import Where
+    from clip_qdrant.types import Encoder
+
+
+class ClipQdrantVectorStore(ThreadedVectorStore):
+    """Holds pictures and texts in one collection: the vectors `image` and `text`, and of words `lexical`.
+
+    The vector of a picture's node is its image vector, of any other node its text vector. With an encoder the captions
+    of pictures get their text vectors here. A query is compared with both kinds. What this package's other parts have
+    written is read and searched, and they read what is written here; so is what LlamaIndex's own store has written.
+
+    A new collection is made when the first nodes come. One client serves all: the async methods call it from threads.
+
+    Args:
+        collection_name: of the collection.
+        client: a server, a folder or memory; it is not closed here.
+        aclient: of the same server, for the queries of `aquery`; there need not be one.
+        url: in place of a client: whatever `connect` takes.
+        api_key: of the server; it is in no `repr` and no `to_dict`.
+        batch_size: how many points are made and written at a time.
+        parallel: how many processes send points to a server.
+        max_retries: how often a batch is sent to a server that does not take it.
+        client_kwargs: more arguments of the client that is made.
+        enable_hybrid: add `lexical`, for the modes HYBRID, SPARSE and TEXT_SEARCH; BM25, which downloads nothing.
+        sparse_doc_fn: makes the sparse vectors of nodes' texts, instead of BM25: texts -> (indices, values), which a
+            new collection weighs by rarity (IDF).
+        sparse_query_fn: makes that of a query's text.
+        hybrid_fusion_fn: makes one result of a dense and a sparse one, instead of reciprocal rank fusion.
+        index_doc_id: true; there always is an index of `doc_id`.
+        text_key: the payload's key of the text, for points that no LlamaIndex has written.
+        dense_vector_name: have one dense vector of this name, for pictures and texts alike; "image" is as if left out.
+        sparse_vector_name: the sparse vector of an existing collection, if it has several.
+        shard_number: of a new collection in a cluster.
+        replication_factor: copies of each shard.
+        write_consistency_factor: how many copies must have a write before it returns.
+        payload_indexes: [{"field_name": "year", "field_schema": "integer"}], made if they are not there.
+        encoder: of the vectors, also as a `ClipEmbedding`. Its fingerprint is stored, and checked.
+        schema: what else a new collection shall be, and an existing one must be.
+        using: which vectors a query is compared with: "image", "text" or "both".
+        **other: of the stock store's, what makes no sense here; each is refused with what to use instead.
+
+    Raises:
+        ConfigError: an argument that there is not, or that makes no sense.
+        CollectionMismatchError: the collection there is of another encoder, or is another than was asked for.
+    """
+
+    api_key: str | None = Field(default=None, exclude=True, repr=False)
+    client_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False)
+    using: Legs = "both"
+
+    _encoder: Any = PrivateAttr(default=None)
+    _collection: LazyCollection = PrivateAttr()
+    _owns_client: bool = PrivateAttr()
+
+    def __init__(
+        self,
+        collection_name: str,
+        client: QdrantClient | None = None,
+        aclient: AsyncQdrantClient | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        batch_size: int = 64,
+        parallel: int = 1,
+        max_retries: int = 3,
+        client_kwargs: dict[str, Any] | None = None,
+        *,
+        enable_hybrid: bool = False,
+        sparse_doc_fn: SparseEncoderCallable | None = None,
+        sparse_query_fn: SparseEncoderCallable | None = None,
+        hybrid_fusion_fn: HybridFusionCallable | None = None,
+        index_doc_id: bool = True,
+        text_key: str | None = CAPTION,
+        dense_vector_name: str | None = None,
+        sparse_vector_name: str | None = None,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+        payload_indexes: list[dict[str, Any]] | None = None,
+        encoder: Encoder | ClipEmbedding | None = None,
+        schema: CollectionSchema | None = None,
+        using: Legs = "both",
+        **other: Any,
+    ) -> None:
+        refuse_arguments(type(self).__name__, {**other, "index_doc_id": index_doc_id})
+        check_options({"using": using})
+        fields: dict[str, Any] = {
+            "collection_name": collection_name, "url": url, "api_key": api_key, "batch_size": batch_size,
+            "parallel": parallel, "max_retries": max_retries, "client_kwargs": client_kwargs or {},
+            "enable_hybrid": enable_hybrid, "index_doc_id": True, "fastembed_sparse_model": None,
+            "text_key": text_key or CAPTION, "dense_vector_name": dense_vector_name or IMAGE,
+            "sparse_vector_name": sparse_vector_name or LEXICAL, "using": using,
+        }  # fmt: skip
+        # Past the stock constructor, which loads models, and asks Qdrant for what is asked below.
+        BasePydanticVectorStore.__init__(self, **fields)
+        self._encoder = encoder.encoder if isinstance(encoder, ClipEmbedding) else encoder
+        shape = wanted_schema(
+            schema, self._encoder, dense_vector_name=_unless(IMAGE, dense_vector_name), enable_hybrid=enable_hybrid,
+            payload_indexes=payload_indexes, shards=shard_number, replicas=replication_factor,
+            write_consistency=write_consistency_factor,
+        )  # fmt: skip
+        self.set_query_functions(sparse_doc_fn, sparse_query_fn, hybrid_fusion_fn)
+        self._client = open_client(client, aclient, url, api_key, client_kwargs or {})
+        self._owns_client = client is None
+        self._turns = Turns(self._client)
+        self._aclient = aclient  # type: ignore[assignment]  # the stock store has it unset
+        self._collection = LazyCollection(
+            self._client, collection_name, shape, sparse=_unless(LEXICAL, sparse_vector_name),
+            any_distance=schema is None, own_words=None not in (sparse_doc_fn, sparse_query_fn),
+        )  # fmt: skip
+        if self._collection.find() is not None:
+            self._opened()
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that LlamaIndex serialises this component by."""
+        return "ClipQdrantVectorStore"
+
+    @property
+    def aclient(self) -> Any:
+        """The asynchronous client, or None: there need not be one."""
+        return self._aclient
+
+    def close(self) -> None:
+        """Close the client, if it was made here and not given."""
+        if self._owns_client:
+            self._client.close()
+
+    def add(self, nodes: Sequence[BaseNode], shard_identifier: Any = None, **add_kwargs: Any) -> list[str]:
+        """Write nodes that have their embeddings, and return their ids. A node of the same id is replaced.
+
+        All embeddings are looked at before anything is written; points are made and written a batch at a time. After an
+        interruption what was written stays, and the same call writes all.
+
+        Raises:
+            InvalidPointError: an embedding is missing, zero, or has a NaN; metadata that JSON cannot hold.
+            CollectionMismatchError: an embedding is of another dimension.
+            ImageError: a picture cannot be read, to be known again; not where its metadata has its `content_hash`.
+        """
+        refuse_arguments("add", {**add_kwargs, "shard_identifier": shard_identifier})
+        if not nodes:
+            return []
+        layout = self._collection.find()
+        dim, maker = (self._collection.schema.dim, None) if layout is None else (layout.dim, layout.space.model)
+        dim = check_embeddings(self.collection_name, nodes, dim, maker)
+        if layout is None:
+            self._create_collection(self.collection_name, dim)
+        batches = pages(nodes, self.batch_size)
+        self._client.upload_points(
+            self.collection_name,
+            points=(point for batch in batches for point in self._build_points(batch, self.sparse_vector_name)[0]),
+            batch_size=self.batch_size,
+            parallel=self.parallel,
+            max_retries=self.max_retries,
+            wait=True,
+        )
+        return [node.node_id for node in nodes]
+
+    def delete(self, ref_doc_id: str, shard_identifier: Any = None, **delete_kwargs: Any) -> None:
+        """Delete all nodes of a document."""
+        refuse_arguments("delete", {**delete_kwargs, "shard_identifier": shard_identifier})
+        self._delete(to_filter({"doc_id": {"eq": ref_doc_id}}))
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | Where | None = None,
+        shard_identifier: Any = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Delete the nodes of these ids, or those that the filters find; of both the nodes that are in both.
+
+        Raises:
+            ConfigError: neither was given, or filters that ask nothing: `clear` deletes all.
+            FilterError: filters that cannot be understood.
+        """
+        refuse_arguments("delete_nodes", {**delete_kwargs, "shard_identifier": shard_identifier})
+        wanted = to_qdrant_filter(filters)
+        if node_ids is None and wanted is None:
+            raise ConfigError("delete_nodes needs node_ids or filters that are not empty. To delete all, use clear().")
+        for each in selections(node_ids, wanted):
+            self._delete(each)
+
+    def clear(self) -> None:
+        """Delete the collection; the next nodes make it anew."""
+        self._collection.drop()
+
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | Where | None = None,
+        limit: int | None = None,
+        shard_identifier: Any = None,
+    ) -> list[BaseNode]:
+        """All nodes, with their embeddings: of these ids, that the filters find, or of both those that are in both.
+
+        Raises:
+            CollectionNotFoundError: there is no collection.
+            FilterError: filters that cannot be understood.
+        """
+        refuse_arguments("get_nodes", {"shard_identifier": shard_identifier})
+        self._opened()
+        found = chain.from_iterable(
+            scan_by_id(self._client, self.collection_name, each, with_vectors=True)
+            for each in selections(node_ids, to_qdrant_filter(filters))
+        )
+        return list(self.parse_to_query_result(list(islice(found, limit))).nodes or [])
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """The nodes nearest to a query, best first.
+
+        Modes: DEFAULT; MMR, of as many candidates as `mmr_prefetch_k`, or `mmr_prefetch_factor` (4) times the answers;
+        HYBRID, dense vectors and words; SPARSE and TEXT_SEARCH, words alone. An empty list of `doc_ids` or `node_ids`
+        asks nothing, as LlamaIndex's own retriever means it.
+
+        Args:
+            query: of LlamaIndex; its filters may also be a mapping or an expression of `clip_qdrant.storage.filters`.
+            **kwargs: `qdrant_filters` or `where`: one more filter, as Qdrant's, a mapping or an expression;
+                `search_params`: Qdrant's; `using`: instead of the store's; `mmr_threshold`, `mmr_prefetch_k`,
+                `mmr_prefetch_factor`.
+
+        Raises:
+            InvalidPointError: the query has no embedding, or one that is zero or has a NaN.
+            CollectionMismatchError: the embedding is of another dimension than the collection's.
+            CollectionNotFoundError: there is no collection.
+            ConfigError: a mode that there is not, or an argument that cannot be.
+            FilterError: filters that cannot be understood.
+        """
+        search = self._plan(query, kwargs)
+        if not search.requests:
+            return self.parse_to_query_result([])
+        return self._answer(search, self._client.query_batch_points(self.collection_name, requests=search.requests))
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """`query`, through `aclient` where there is one of a server, else in a thread."""
+        from qdrant_client.async_qdrant_remote import AsyncQdrantRemote
+
+        if (
+            self._aclient is None
+            or self._collection.known is None
+            or not isinstance(self._aclient._client, AsyncQdrantRemote)
+        ):
+            return await super().aquery(query, **kwargs)
+        search = self._plan(query, kwargs)
+        if not search.requests:
+            return self.parse_to_query_result([])
+        return self._answer(search, await self._aclient.query_batch_points(self.collection_name, search.requests))
+
+    def parse_to_query_result(self, response: Sequence[Any]) -> VectorStoreQueryResult:
+        """Points as nodes, by their own ids; without a score (of `get_nodes`) the similarity is 1."""
+        nodes = nodes_of(response, self._collection.known, self.text_key or CAPTION)
+        scores = [getattr(point, "score", 1.0) for point in response]
+        return VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=[node.node_id for node in nodes])
+
+    def _build_points(self, nodes: Sequence[BaseNode], sparse_vector_name: str) -> tuple[list[Any], list[str]]:
+        layout = self._opened()
+        sparse = self._sparse_doc_fn or (bm25_documents if layout.sparse == LEXICAL else None)
+        return points_of(nodes, layout, self._encoder, sparse), [node.node_id for node in nodes]
+
+    def _build_subfilter(self, filters: MetadataFilters | Where) -> Any:
+        return to_qdrant_filter(filters)
+
+    def _build_query_filter(self, query: VectorStoreQuery) -> Any:
+        where: dict[str, Any] = {}
+        if query.doc_ids:
+            where["doc_id"] = {"in": query.doc_ids}
+        if query.node_ids:
+            where["$id"] = {"in": [point_id_of(node_id) for node_id in query.node_ids]}
+        asked = None if query.filters is None else self._build_subfilter(query.filters)
+        return all_of(to_filter(where), asked)
+
+    def _create_collection(self, collection_name: str, vector_size: int) -> None:
+        self._collection.make(vector_size)
+
+    def _plan(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> Search:
+        check_options(options)
+        layout = self._opened()
+        more = (to_filter(options.get(name)) for name in ("qdrant_filters", "where"))
+        wanted = all_of(self._build_query_filter(query), *more)
+        words = self._sparse_query_fn or (bm25_queries if layout.sparse == LEXICAL else None)
+        return plan(query, layout, wanted, options.get("using", self.using), words, options)
+
+    def _answer(self, search: Search, answers: Sequence[models.QueryResponse]) -> VectorStoreQueryResult:
+        points = [answer.points for answer in answers]
+        if self._hybrid_fusion_fn is None or not 0 < search.dense < len(points):
+            return self.parse_to_query_result(search.fused(points))
+        dense, sparse = search.split(points)
+        return self._hybrid_fusion_fn(
+            self.parse_to_query_result(dense),
+            self.parse_to_query_result(sparse),
+            alpha=search.alpha,
+            top_k=search.limit,
+        )
+
+    def _delete(self, wanted: models.Filter | None) -> None:
+        if wanted is not None and self._collection.find() is not None:  # of a collection that is not there yet, nothing
+            self._client.delete(self.collection_name, points_selector=wanted, wait=True)
+
+    def _opened(self) -> Layout:
+        """The layout of the collection, whose names the stock fields say."""
+        layout = self._collection.layout()
+        self.dense_vector_name, self.sparse_vector_name = layout.legs[IMAGE], layout.sparse or LEXICAL
+        return layout
+
+
+def _unless(default: str, name: str | None) -> str | None:
+    """A name, or None where it is the default: that is what a store has that is made again of its `to_dict`."""
+    return None if name == default else name

@@ -1,0 +1,329 @@
+"""ClipIndex: pictures and texts, in and out, changed and deleted, by every way that LlamaIndex has."""
+
+import asyncio
+import logging
+
+import numpy as np
+import pytest
+from llama_index.core import Document, StorageContext
+from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.llms import MockLLM
+from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, NodeRelationship, TextNode
+from PIL import Image
+
+from clip_qdrant import ClipCollection, ClipEmbedding, ClipRetriever, connect
+from clip_qdrant.errors import ConfigError, ImageDecodeError
+from clip_qdrant.llamaindex.index import ClipIndex
+from clip_qdrant.llamaindex.reader import ClipReader
+from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
+from clip_qdrant.testing import FakeEncoder
+
+pytestmark = pytest.mark.usefixtures("event_loop_of_the_thread")
+
+
+@pytest.fixture(params=["memory", "embedded"])
+def client(request, tmp_path):
+    with connect(":memory:" if request.param == "memory" else tmp_path / "qdrant") as client:
+        yield client
+
+
+@pytest.fixture
+def collection(client):
+    return ClipCollection(client, "c", FakeEncoder())
+
+
+@pytest.fixture
+def documents(swatches):
+    """A picture and a passage for each colour."""
+    pictures = ClipReader().load_data(swatches)
+    texts = [Document(id_=f"{colour}.txt", text=f"a {colour} note") for colour in ("red", "green", "blue")]
+    return [*pictures, *texts]
+
+
+def found(index, query, **arguments):
+    """What comes back, as file names and texts."""
+    nodes = index.as_retriever(**arguments).retrieve(query)
+    return [node.metadata.get("file_name", node.text) for node in nodes]
+
+
+def ids(index):
+    return sorted(hit.id for hit in index.collection.vectors.scan())
+
+
+def built(collection, documents):
+    store = ClipQdrantVectorStore(collection.name, client=collection.vectors.client, encoder=collection.encoder)
+    return ClipIndex.from_documents(
+        documents,
+        storage_context=StorageContext.from_defaults(vector_store=store),
+        embed_model=ClipEmbedding(encoder=collection.encoder),
+        transformations=[SentenceSplitter()],
+    )
+
+
+# In -------------------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_and_texts_are_found_in_one_collection(collection, documents):
+    index = built(collection, documents)
+    assert found(index, "red", similarity_top_k=2) == ["red.png", "a red note"]
+    assert found(index, "red", using="text", similarity_top_k=1) == ["a red note"]
+
+
+def test_a_folder_goes_in_once(collection, swatches):
+    index = ClipIndex.from_folder(swatches, collection)
+    count = collection.count()
+    assert count == len(list(swatches.iterdir()))
+    assert (
+        ClipIndex.from_folder(swatches, collection).refresh_ref_docs(ClipReader().load_data(swatches))
+        == [False] * count
+    )
+    assert found(index, "blue", using="image", similarity_top_k=1) == ["blue.png"]
+
+
+def test_what_the_collection_wrote_is_not_embedded_again(collection, swatches):
+    from clip_qdrant import records_in
+
+    collection.add(records_in(swatches))
+    before = {hit.id for hit in collection.vectors.scan()}
+    index = ClipIndex.from_folder(swatches, collection)
+    assert {hit.id for hit in collection.vectors.scan()} == before
+    assert found(index, "blue", using="image", similarity_top_k=1) == ["blue.png"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_defect_8_and_9_a_picture_without_words_is_kept(collection, swatches, asynchronous):
+    path = str(swatches / "red.png")
+    nodes = [
+        ImageNode(id_="node", image_path=path),
+        ImageDocument(id_="document", image_path=path),
+        Node(id_="resource", image_resource=MediaResource(path=path)),
+    ]
+    store = ClipQdrantVectorStore("c", client=collection.vectors.client, encoder=collection.encoder)
+    context = StorageContext.from_defaults(vector_store=store)
+    index = ClipIndex(
+        nodes, storage_context=context, embed_model=ClipEmbedding(encoder=FakeEncoder()), use_async=asynchronous
+    )
+    assert collection.count() == 3
+    (more,) = [ImageNode(id_="more", image_path=path)]
+    if asynchronous:
+        asyncio.run(index.ainsert_nodes([more]))
+    else:
+        index.insert_nodes([more])
+    assert collection.count() == 4
+
+
+def test_defect_10_texts_and_pictures_do_not_hide_each_other(collection, documents):
+    index = ClipIndex.from_collection(collection)
+    pictures = [document for document in documents if isinstance(document, ImageDocument)]
+    texts = [document for document in documents if not isinstance(document, ImageDocument)]
+    for document in [*texts, *pictures]:
+        index.insert(document)
+    assert set(found(index, "green", similarity_top_k=2)) == {"green.png", "a green note"}
+    index.insert(Document(text="one more red note"))
+    index.insert(pictures[0])
+    assert set(found(index, "green", similarity_top_k=2)) == {"green.png", "a green note"}
+
+
+def test_a_picture_is_one_node_whatever_its_caption(collection, swatches):
+    caption = "a long sentence about red things. " * 200
+    document = ImageDocument(id_="d", image_path=str(swatches / "red.png"), text=caption)
+    built(collection, [document])
+    (hit,) = collection.vectors.scan(with_vectors=True)
+    assert hit.metadata["kind"] == "image"
+
+
+def test_a_long_text_is_split(collection):
+    index = built(collection, [Document(id_="long", text="a red sentence. " * 2_000)])
+    assert collection.count() > 3
+    index.delete_ref_doc("long")
+    assert collection.count() == 0
+
+
+def test_a_picture_as_bytes_is_embedded(collection, swatches):
+    encoded = (swatches / "blue.png").read_bytes()
+    built(collection, [Document(id_="d", image_resource=MediaResource(data=encoded))])
+    (hit,) = collection.search("blue")
+    assert hit.score > 0.9
+
+
+def test_nodes_without_content_are_left_out_and_named(collection, caplog):
+    index = ClipIndex.from_collection(collection)
+    with caplog.at_level(logging.WARNING):
+        index.insert_nodes([TextNode(id_="empty", text="  "), TextNode(id_="full", text="red")])
+    assert "1 nodes have neither a picture nor a text" in caplog.text
+    assert "empty" in caplog.text
+    assert collection.count() == 1
+
+
+def test_the_callers_nodes_are_left_as_they_are(collection):
+    node = TextNode(text="red")
+    ClipIndex.from_collection(collection).insert_nodes([node])
+    assert node.embedding is None
+
+
+def test_a_vector_that_a_node_brings_is_kept(collection):
+    vector = FakeEncoder().embed_texts(["blue"])[0].tolist()
+    ClipIndex.from_collection(collection).insert_nodes([TextNode(text="red", embedding=vector)])
+    assert [hit.text for hit in collection.search("blue", using="text", min_score=0.9)] == ["red"]
+
+
+# Changes --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_defect_11_deletion_reaches_both_kinds(collection, documents, asynchronous):
+    index = built(collection, documents)
+    picture = next(document for document in documents if document.metadata.get("file_name") == "red.png")
+    total = collection.count()
+    if asynchronous:
+        asyncio.run(index.adelete_ref_doc(picture.id_))
+        asyncio.run(index.adelete_ref_doc("red.txt"))
+    else:
+        index.delete_nodes([picture.id_])
+        index.delete_ref_doc("red.txt")
+    assert collection.count() == total - 2
+    assert not {"red.png", "a red note"} & set(found(index, "red", similarity_top_k=20))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_update_replaces_all_that_a_document_was(collection, asynchronous):
+    index = built(collection, [Document(id_="d", text="a red sentence. " * 2_000)])
+    changed = Document(id_="d", text="now blue")
+    if asynchronous:
+        asyncio.run(index.aupdate_ref_doc(changed))
+    else:
+        index.update_ref_doc(changed)
+    assert found(index, "blue", using="text", similarity_top_k=9) == ["now blue"]
+
+
+def test_an_update_that_fails_leaves_what_was_there(collection, swatches, tmp_path):
+    index = built(collection, [ImageDocument(id_="d", image_path=str(swatches / "red.png"))])
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((swatches / "red.png").read_bytes()[:40])
+    with pytest.raises(ImageDecodeError, match=r"broken\.png"):
+        index.update_ref_doc(Document(id_="d", image_resource=MediaResource(path=broken)))
+    assert len(collection.search("red", min_score=0.9)) == 1
+
+
+def test_refresh_touches_only_what_has_changed(collection, documents, swatches):
+    index = built(collection, documents)
+    kept = {hit.id: hit for hit in collection.vectors.scan()}
+    Image.new("RGB", (8, 8), "purple").save(swatches / "red.png")
+    changed = ClipReader().load_data(swatches)
+    texts = [Document(id_="red.txt", text="a red note"), Document(id_="new.txt", text="a new note")]
+    expected = [document.metadata["file_name"] == "red.png" for document in changed] + [False, True]
+    assert index.refresh_ref_docs([*changed, *texts]) == expected
+    assert asyncio.run(index.arefresh_ref_docs([*changed, *texts])) == [False] * len(expected)
+    assert found(index, "purple", using="image", similarity_top_k=1) == ["red.png"]
+    assert len(kept) + 1 == collection.count()
+
+
+def test_an_index_opened_again_knows_its_documents(tmp_path, documents):
+    with connect(tmp_path / "q") as client:
+        built(ClipCollection(client, "c", FakeEncoder()), documents).storage_context.persist(tmp_path / "context")
+    with connect(tmp_path / "q") as client:
+        index = ClipIndex.from_collection(ClipCollection(client, "c", FakeEncoder()))
+        assert index.refresh_ref_docs(documents) == [False] * len(documents)
+        assert found(index, "red", similarity_top_k=2) == ["red.png", "a red note"]
+        store = ClipQdrantVectorStore("c", client=client, encoder=FakeEncoder())
+        context = StorageContext.from_defaults(persist_dir=str(tmp_path / "context"), vector_store=store)
+        loaded = ClipIndex.from_vector_store(store, embed_model=ClipEmbedding(encoder=FakeEncoder()))
+        assert context.docstore.get_document_hash("red.txt") is None
+        assert found(loaded, "red", similarity_top_k=2) == ["red.png", "a red note"]
+
+
+# Out ------------------------------------------------------------------------------------------------------------------
+
+
+def test_retrievers_of_both_makes(collection, documents):
+    index = built(collection, documents)
+    assert isinstance(index.as_retriever(), ClipRetriever)
+    stock = index.as_retriever(vector_store_query_mode="mmr", similarity_top_k=2)
+    assert not isinstance(stock, ClipRetriever)
+    assert len(stock.retrieve("red")) == 2
+
+
+def test_engines(collection, documents):
+    index = built(collection, documents)
+    response = index.as_query_engine(llm=MockLLM(), similarity_top_k=2, response_mode="compact").query("red")
+    assert [node.metadata.get("file_name", node.text) for node in response.source_nodes] == ["red.png", "a red note"]
+    chat = index.as_chat_engine(
+        chat_mode="context", llm=MockLLM(), similarity_top_k=1, memory=ChatMemoryBuffer.from_defaults()
+    )
+    assert len(chat.chat("blue").source_nodes) == 1
+
+
+def test_other_parts_are_refused_with_what_to_use(collection):
+    with pytest.raises(ConfigError, match="needs a ClipQdrantVectorStore"):
+        ClipIndex([])
+    store = ClipQdrantVectorStore("c", client=collection.vectors.client)
+    from llama_index.core import MockEmbedding
+
+    with pytest.raises(ConfigError, match="needs a ClipEmbedding"):
+        ClipIndex(
+            storage_context=StorageContext.from_defaults(vector_store=store), embed_model=MockEmbedding(embed_dim=32)
+        )
+
+
+def test_2000_nodes_are_the_same_by_every_way(client, tmp_path):
+    """Half pictures, half texts of one chunk: by insert_nodes, by a pipeline and from documents."""
+    count = 1_000
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(count):
+        pixels = rng.integers(0, 256, (2, 2, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((16, 16), Image.Resampling.NEAREST).save(
+            tmp_path / "pictures" / f"{number:04}.png"
+        )
+    colours = ("red", "green", "blue", "yellow")
+    texts = [
+        Document(id_=f"t{number}", text=f"{colours[number % 4]} note {number}", metadata={"number": number})
+        for number in range(count)
+    ]
+    documents = [*ClipReader().load_data(tmp_path / "pictures"), *texts]
+    embedding = ClipEmbedding(encoder=FakeEncoder())
+
+    def store(name):
+        return ClipQdrantVectorStore(name, client=client, encoder=embedding)
+
+    ClipIndex.from_documents(
+        documents,
+        storage_context=StorageContext.from_defaults(vector_store=store("documents")),
+        embed_model=embedding,
+        transformations=[SentenceSplitter()],
+    )
+    nodes = SentenceSplitter().get_nodes_from_documents(texts)
+    for document in documents[:count]:
+        source = {NodeRelationship.SOURCE: document.as_related_node_info()}
+        nodes.append(document.model_copy(update={"relationships": source}))
+    ClipIndex(
+        storage_context=StorageContext.from_defaults(vector_store=store("nodes")), embed_model=embedding
+    ).insert_nodes(nodes)
+    pipeline = IngestionPipeline(transformations=[SentenceSplitter(), embedding], vector_store=store("pipeline"))
+    pipeline.run(documents=documents)
+
+    def contents(name):
+        rows = {}
+        for hit in ClipCollection(client, name, FakeEncoder()).vectors.scan(with_vectors=True):
+            metadata = {key: value for key, value in hit.metadata.items() if key != "source"}
+            rows[hit.payload["ref_doc_id"]] = (metadata, hit.text, hit.vector.tobytes())
+        return rows
+
+    by_documents = contents("documents")
+    assert len(by_documents) == 2 * count
+    assert contents("nodes") == by_documents
+    assert contents("pipeline") == by_documents
+
+
+def test_defect_14_a_plain_index_embeds_the_picture(collection, swatches):
+    store = ClipQdrantVectorStore("c", client=collection.vectors.client, encoder=collection.encoder)
+    node = ImageNode(image_path=str(swatches / "red.png"), text="blue words")
+    ClipIndex(
+        [node],
+        storage_context=StorageContext.from_defaults(vector_store=store),
+        embed_model=ClipEmbedding(encoder=FakeEncoder()),
+    )
+    assert len(collection.search("red", min_score=0.9)) == 1
+    assert len(collection.search("blue", using="text", min_score=0.5)) == 1
