@@ -24,6 +24,7 @@ from clip_qdrant.errors import ConfigError, FilterError, ImageNotFoundError
 from clip_qdrant.llamaindex.queries import ImageQueryBundle
 from clip_qdrant.testing import FakeEncoder
 from clip_qdrant.types import Hit
+from tests.heartbeat import Heartbeat
 
 pytestmark = pytest.mark.usefixtures("event_loop_of_the_thread")
 
@@ -52,6 +53,17 @@ def forms(path):
     encoded = path.read_bytes()
     picture = Image.open(path)
     return [path, encoded, BytesIO(encoded), picture, np.asarray(picture.convert("RGB"))]
+
+
+def test_a_picture_comes_back_as_its_node(collection, swatches):
+    (best,) = ClipRetriever(collection, similarity_top_k=1).retrieve("something red")
+    assert isinstance(best.node, ImageNode)
+    assert best.node.image_path == str(swatches / "red.png")
+    assert best.score > 0.9
+
+
+def test_defect_33_a_text_that_is_a_path_stays_a_text(collection, swatches):
+    assert ClipRetriever(collection).retrieve(str(swatches / "red.png"))[0].score < 0.9
 
 
 # Queries --------------------------------------------------------------------------------------------------------------
@@ -153,6 +165,22 @@ def test_what_is_missing_from_a_query_is_named(collection, swatches):
         retriever.text_retrieve(QueryBundle("", image_path=str(swatches / "red.png")))
     with pytest.raises(ImageNotFoundError, match=r"nowhere\.png"):
         retriever.retrieve(Path("nowhere.png"))
+
+
+@pytest.mark.parametrize("using", ["image", "both"])
+def test_the_loop_goes_on_while_two_hundred_queries_are_answered(tmp_path, using):
+    async def run():
+        with connect(tmp_path / "q") as client:
+            collection = ClipCollection(client, "c", FakeEncoder())
+            collection.add(Record(str(number), text=f"red note {number}") for number in range(200))
+            retriever = ClipRetriever(collection, using=using, similarity_top_k=2)
+            await retriever.aretrieve("red")
+            async with Heartbeat() as heart:
+                answers = await asyncio.gather(*(retriever.aretrieve("red") for _ in range(200)))
+        assert len(answers) == 200
+        assert heart.missed <= 0.1
+
+    asyncio.run(run())
 
 
 # Filters, numbers and fusion ------------------------------------------------------------------------------------------

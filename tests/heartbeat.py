@@ -1,0 +1,29 @@
+"""Whether the event loop goes on while something else runs."""
+
+import asyncio
+import time
+
+BEAT = 0.01
+
+
+class Heartbeat:
+    """Beats every 10 ms on the event loop while something else runs, and says which share of the beats was missed.
+
+    A beat that comes in the 10 ms after its time is in time.
+    """
+
+    async def __aenter__(self):
+        self._beaten, self._start = set(), time.perf_counter()
+        self._task = asyncio.create_task(self._beat())
+        return self
+
+    async def _beat(self):
+        while True:
+            due = int((time.perf_counter() - self._start) / BEAT) + 1
+            await asyncio.sleep(self._start + due * BEAT - time.perf_counter())
+            self._beaten.add(int((time.perf_counter() - self._start) / BEAT))
+
+    async def __aexit__(self, *exception):
+        self._task.cancel()
+        due = int((time.perf_counter() - self._start) / BEAT)
+        self.missed = 1 - len(self._beaten & set(range(1, due + 1))) / due
