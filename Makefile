@@ -22,9 +22,10 @@ lint: .venv/lint.done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/demo.done
+bench: .venv/test.done
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/storage.py 20000
+	$(BIN)/python benchmarks/text_query.py 20000
 
 verify-model: .venv/demo.done
 	$(BIN)/python benchmarks/verify_model.py $(MODEL)
