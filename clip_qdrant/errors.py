@@ -2,6 +2,7 @@
 
     ClipQdrantError
     ├── ConfigError                an argument cannot be used                  (also ValueError)
+    ├── NoChoiceError              nothing to choose from is like the query    (also ValueError)
     ├── MissingDependencyError     an optional package is not installed        (also ImportError)
     ├── ImageError                 an image cannot be opened: .source .reason  (also ValueError)
     │   ├── ImageNotFoundError     no such file                                (also FileNotFoundError)
@@ -33,6 +34,10 @@ class ClipQdrantError(Exception):
 
 class ConfigError(ClipQdrantError, ValueError):
     """An argument that cannot be used."""
+
+
+class NoChoiceError(ClipQdrantError, ValueError):
+    """No choice is like enough to the query, or two are too much alike, and there is no fallback."""
 
 
 class MissingDependencyError(ClipQdrantError, ImportError):

@@ -12,6 +12,7 @@ COMPONENTS = {
     "vector_stores.clip_qdrant.ClipQdrantVectorStore": "llama_index.core.vector_stores.types.BasePydanticVectorStore",
     "retrievers.clip_qdrant.ClipRetriever": "llama_index.core.base.base_retriever.BaseRetriever",
     "readers.clip_qdrant.ClipReader": "llama_index.core.readers.base.BaseReader",
+    "selectors.clip_qdrant.ZeroShotSelector": "llama_index.core.base.base_selector.BaseSelector",
     "tools.clip_qdrant.ImageSearchToolSpec": "llama_index.core.tools.tool_spec.base.BaseToolSpec",
     "postprocessor.clip_qdrant.ClipReranker": "llama_index.core.postprocessor.types.BaseNodePostprocessor",
     "postprocessor.clip_qdrant.NearDuplicateFilter": "llama_index.core.postprocessor.types.BaseNodePostprocessor",

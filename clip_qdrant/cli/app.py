@@ -13,7 +13,7 @@ from clip_qdrant.cli.guard import guarded
 from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clip_qdrant.collection.clip import Query
+    from clip_qdrant.collection.query import Query
 
 app = typer.Typer(
     no_args_is_help=True,

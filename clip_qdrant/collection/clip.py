@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clip_qdrant.collection.ingest import IngestReport, ingest
+from clip_qdrant.collection.query import query_vector
 from clip_qdrant.errors import ConfigError, UnsupportedError
 from clip_qdrant.storage.schema import CollectionSchema
 from clip_qdrant.storage.vectors import VectorCollection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
     from qdrant_client import QdrantClient
     from typing_extensions import Self
 
+    from clip_qdrant.collection.query import Query
     from clip_qdrant.storage.filters import Where
     from clip_qdrant.storage.vectors import Using
     from clip_qdrant.types import Encoder, Hit, Record
-
-    Part: TypeAlias = str | Path | bytes | BytesIO | Image.Image | NDArray[np.generic]
-    """A str is a text, always; a Path, bytes, a BytesIO, a PIL image or an array is an image."""
-
-    Query: TypeAlias = Part | Sequence[Part | tuple[Part, float]]
-    """One part, or several with weights: [("a dog", 1.0), (Path("beach.jpg"), 0.5)]."""
-else:
-    Query = object
 
 
 class ClipCollection:
@@ -118,15 +109,7 @@ class ClipCollection:
 
     def query_vector(self, query: Query, negative: Query | None = None) -> NDArray[np.float32]:
         """The unit vector (dim,) of a query: p, or 2p - n with a negative n, as Qdrant's own recommend has it."""
-        vector = self._centre(query)
-        if negative is not None:
-            vector = 2 * vector - self._centre(negative)
-        length = np.linalg.norm(vector)
-        if length < 1e-6:
-            raise ConfigError(
-                "The query cancels itself out: nothing is left of it. Change the weights or the negative."
-            )
-        return np.asarray(vector / length, dtype=np.float32)
+        return query_vector(self.encoder, query, negative)
 
     def recommend(
         self,
@@ -203,25 +186,3 @@ class ClipCollection:
         if len(vectors) != len(hits):
             raise ConfigError("A point to recommend by has no vector.")
         return np.asarray(np.mean(vectors, axis=0), dtype=np.float32)
-
-    def _centre(self, query: Query) -> NDArray[np.float64]:
-        """The weighted mean of a query's unit vectors (dim,)."""
-        parts = [(part, 1.0) if not isinstance(part, tuple) else part for part in _as_list(query)]
-        if not parts:
-            raise ConfigError("The query is empty. Give it a text or an image.")
-        texts = [part for part, _ in parts if isinstance(part, str)]
-        images = [part for part, _ in parts if not isinstance(part, str)]
-        of_texts = iter(self.encoder.embed_texts(texts)) if texts else iter(())
-        of_images = iter(self.encoder.embed_images(images)) if images else iter(())
-        vectors = np.array(
-            [next(of_texts) if isinstance(part, str) else next(of_images) for part, _ in parts], np.float64
-        )
-        weights = np.array([weight for _, weight in parts], np.float64)
-        if not np.isfinite(weights).all() or not weights.any():
-            raise ConfigError(f"The weights of a query are numbers, not all of them zero, got {weights.tolist()}.")
-        centre: NDArray[np.float64] = weights @ vectors / np.abs(weights).sum()
-        return centre
-
-
-def _as_list(query: Query) -> Sequence[Part | tuple[Part, float]]:
-    return query if isinstance(query, Sequence) and not isinstance(query, (str, bytes)) else [query]

@@ -1,7 +1,7 @@
 """LlamaIndex components over a collection, one a file.
 
 in       reader.py, embedding.py, vector_store.py, index.py
-out      retrievers.py, postprocessors.py, budget.py, answers.py, tools.py
+out      retrievers.py, postprocessors.py, budget.py, answers.py, selector.py, tools.py
 between  nodes.py and queries.py know LlamaIndex's nodes and queries, metadata_filters.py its filters
 """
 
@@ -14,6 +14,7 @@ from clip_qdrant.llamaindex.postprocessors import ClipReranker, NearDuplicateFil
 from clip_qdrant.llamaindex.queries import ImageQueryBundle
 from clip_qdrant.llamaindex.reader import ClipReader
 from clip_qdrant.llamaindex.retrievers import ClipRetriever
+from clip_qdrant.llamaindex.selector import ZeroShotRouter, ZeroShotSelector
 from clip_qdrant.llamaindex.tools import ImageSearchToolSpec
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 
@@ -30,5 +31,7 @@ __all__ = [
     "MetadataFilter",
     "NearDuplicateFilter",
     "VisualQueryEngine",
+    "ZeroShotRouter",
+    "ZeroShotSelector",
     "multimodal_query_engine",
 ]

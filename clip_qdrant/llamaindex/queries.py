@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from llama_index.core.schema import QueryBundle
 
+from clip_qdrant.collection.query import query_vector
 from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from clip_qdrant.collection.clip import ClipCollection
+    from clip_qdrant.types import Encoder
 
     Picture: TypeAlias = Path | bytes | BytesIO | Image.Image | NDArray[np.generic]
     QueryLike: TypeAlias = str | QueryBundle | Picture
@@ -77,7 +78,7 @@ def picture_of(bundle: QueryBundle) -> Picture | None:
     return image if image is not None else Path(bundle.image_path) if bundle.image_path else None
 
 
-def vector_of(collection: ClipCollection, bundle: QueryBundle) -> NDArray[np.float32]:
+def vector_of(encoder: Encoder, bundle: QueryBundle) -> NDArray[np.float32]:
     """The unit vector (dim,) of a bundle: its embedding if it has one, else of its texts and its picture.
 
     Several texts are averaged, as LlamaIndex does; words and a picture together count half each.
@@ -93,4 +94,4 @@ def vector_of(collection: ClipCollection, bundle: QueryBundle) -> NDArray[np.flo
     if not texts and picture is None:
         raise ConfigError("The query is empty. Give it a text or an image.")
     parts: list[Any] = [(text, 1 / len(texts)) for text in texts]
-    return collection.query_vector([*parts, *([(picture, 1.0)] if picture is not None else [])])
+    return query_vector(encoder, [*parts, *([(picture, 1.0)] if picture is not None else [])])

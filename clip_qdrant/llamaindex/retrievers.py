@@ -154,7 +154,7 @@ class ClipRetriever(MultiModalRetriever):
         return await self._turns.run(self._retrieve, query_bundle)
 
     def _search(self, bundle: QueryBundle, using: Using) -> list[NodeWithScore]:
-        vector = vector_of(self.collection, bundle)
+        vector = vector_of(self.collection.encoder, bundle)
         legs = _LEGS[using]
         found: dict[Leg, list[Hit]] = {
             leg: self.collection.vectors.search(
