@@ -11,6 +11,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, NodeRelationship, TextNode
+from llama_index.vector_stores.qdrant import QdrantVectorStore
 from PIL import Image
 
 from clip_qdrant import ClipCollection, ClipEmbedding, ClipRetriever, connect
@@ -243,6 +244,26 @@ def test_retrievers_of_both_makes(collection, documents):
     stock = index.as_retriever(vector_store_query_mode="mmr", similarity_top_k=2)
     assert not isinstance(stock, ClipRetriever)
     assert len(stock.retrieve("red")) == 2
+
+
+def test_a_collection_of_the_stock_store_is_read_and_added_to(client):
+    encoder = FakeEncoder()
+    old = [TextNode(text=text, embedding=encoder.embed_texts([text])[0].tolist()) for text in ("a red note", "blue")]
+    QdrantVectorStore("old", client=client).add(old)
+    store = ClipQdrantVectorStore("old", client=client, encoder=encoder)
+    index = ClipIndex.from_vector_store(store, embed_model=ClipEmbedding(encoder=encoder))
+    index.insert_nodes([TextNode(text="a green note")])
+    retriever = index.as_retriever(similarity_top_k=1)
+    assert [retriever.retrieve(query)[0].text for query in ("red", "green")] == ["a red note", "a green note"]
+
+
+def test_an_index_that_is_asked_before_it_is_filled_gets_the_stores_schema(client):
+    store = ClipQdrantVectorStore("new", client=client, encoder=FakeEncoder(), enable_hybrid=True)
+    index = ClipIndex.from_vector_store(store, embed_model=ClipEmbedding(encoder=FakeEncoder()))
+    assert index.as_retriever().retrieve("red") == []
+    index.insert_nodes([TextNode(text="a red note")])
+    hybrid = index.as_retriever(vector_store_query_mode="hybrid")
+    assert [node.text for node in hybrid.retrieve("note")] == ["a red note"]
 
 
 def test_engines(collection, documents):

@@ -121,16 +121,22 @@ class ClipIndex(VectorStoreIndex):
 
     @property
     def collection(self) -> ClipCollection:
-        """The collection underneath."""
-        return ClipCollection(self._store.client, self._store.collection_name, self._model.encoder)
+        """The collection underneath.
+
+        Raises:
+            CollectionMismatchError: it has one vector for pictures and texts alike, as LlamaIndex's own store makes it.
+        """
+        store = self._store
+        return ClipCollection(store.client, store.collection_name, self._model.encoder, schema=store.collection_schema)
 
     def as_retriever(self, **kwargs: Any) -> BaseRetriever:
         """A `ClipRetriever` of pictures and texts, with its arguments.
 
-        Arguments of LlamaIndex's own retriever alone (`vector_store_query_mode="hybrid"`, …) give that one. What
-        neither has is left to the engine around it, which hands all its arguments on.
+        Arguments of LlamaIndex's own retriever alone (`vector_store_query_mode="hybrid"`, …) give that one, and so does
+        a collection with one vector for pictures and texts alike. What neither has is left to the engine around it,
+        which hands all its arguments on.
         """
-        if any(name in kwargs for name in _OF_THE_STOCK_RETRIEVER):
+        if any(name in kwargs for name in _OF_THE_STOCK_RETRIEVER) or not self._store.is_by_kind:
             return super().as_retriever(**kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name in signature(ClipRetriever).parameters}
         own = {"using": self._store.using, "callback_manager": self._callback_manager, "object_map": self._object_map}

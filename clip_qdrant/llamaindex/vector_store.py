@@ -29,7 +29,7 @@ from clip_qdrant.llamaindex.vector_store_points import (
 )
 from clip_qdrant.llamaindex.vector_store_search import Search, check_options, plan
 from clip_qdrant.storage.filters import to_filter
-from clip_qdrant.storage.points import CAPTION, IMAGE
+from clip_qdrant.storage.points import CAPTION, IMAGE, TEXT
 from clip_qdrant.storage.schema import LEXICAL, CollectionSchema
 from clip_qdrant.storage.vectors_checks import pages
 from clip_qdrant.storage.vectors_scan import scan_by_id
@@ -161,6 +161,17 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
     def aclient(self) -> Any:
         """The asynchronous client, or None: there need not be one."""
         return self._aclient
+
+    @property
+    def collection_schema(self) -> CollectionSchema:
+        """What a new collection gets, and an existing one is asked for."""
+        return self._collection.schema
+
+    @property
+    def is_by_kind(self) -> bool:
+        """Whether pictures and texts have vectors of their own, as in all that this package makes by itself."""
+        layout = self._collection.find()
+        return set(self.collection_schema.vectors if layout is None else layout.legs.values()) == {IMAGE, TEXT}
 
     def close(self) -> None:
         """Close the client, if it was made here and not given."""
