@@ -8,7 +8,7 @@ from pathlib import Path
 from drawings import draw_all
 
 from clip_qdrant import ClipCollection, ClipEncoder, connect, records_in
-from clip_qdrant.collection.clip import Query
+from clip_qdrant.collection import Query
 
 
 def main() -> None:
