@@ -34,3 +34,13 @@ class Heartbeat:
         self._task.cancel()
         gc.unfreeze()
         self.missed = 1 - len(self._beaten & set(range(1, due + 1))) / due
+
+
+async def least_missed(work, attempts=3):
+    """The share of beats missed while some work is done; what else the machine does only adds to it, so the least."""
+    missed = []
+    while len(missed) < attempts and min(missed, default=1.0) > 0.1:
+        async with Heartbeat() as heart:
+            await work()
+        missed.append(heart.missed)
+    return min(missed)

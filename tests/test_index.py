@@ -15,7 +15,7 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from PIL import Image
 
 from clip_qdrant import ClipCollection, ClipEmbedding, ClipRetriever, connect
-from clip_qdrant.errors import ConfigError, ImageDecodeError
+from clip_qdrant.errors import CollectionMismatchError, ConfigError, ImageDecodeError
 from clip_qdrant.llamaindex.index import ClipIndex
 from clip_qdrant.llamaindex.reader import ClipReader
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
@@ -244,6 +244,76 @@ def test_retrievers_of_both_makes(collection, documents):
     stock = index.as_retriever(vector_store_query_mode="mmr", similarity_top_k=2)
     assert not isinstance(stock, ClipRetriever)
     assert len(stock.retrieve("red")) == 2
+
+
+def test_ids_narrow_what_is_retrieved(collection, documents):
+    index = built(collection, documents)
+    two = found(index, "red", similarity_top_k=9, doc_ids=["blue.txt", "green.txt"])
+    assert sorted(two) == ["a blue note", "a green note"]
+    picture = next(document for document in documents if document.metadata.get("file_name") == "blue.png")
+    assert found(index, "red", node_ids=[picture.id_]) == ["blue.png"]
+    assert found(index, "red", doc_ids=[picture.id_], filters={"file_name": "red.png"}) == []
+    engine = index.as_query_engine(llm=MockLLM(), doc_ids=["blue.txt"])
+    assert [node.text for node in engine.query("red").source_nodes] == ["a blue note"]
+
+
+def test_the_store_takes_the_encoder_of_the_index(client, swatches):
+    store = ClipQdrantVectorStore("c", client=client)
+    index = ClipIndex.from_vector_store(store, embed_model=ClipEmbedding(encoder=FakeEncoder()))
+    index.insert(ImageDocument(image_path=str(swatches / "red.png"), text="a blue poem"))
+    assert len(index.as_retriever(using="text", similarity_cutoff=0.5).retrieve("blue")) == 1
+    other = ClipEmbedding(encoder=FakeEncoder(name="other"))
+    for opened in (store, ClipQdrantVectorStore("c", client=client)):
+        with pytest.raises(CollectionMismatchError):
+            ClipIndex.from_vector_store(opened, embed_model=other)
+
+
+def test_an_insertion_that_was_interrupted_is_done_again(collection, monkeypatch):
+    index = built(collection, [Document(id_="d", text="an old sentence. " * 1_000)])
+    index._insert_batch_size = 2
+    changed = Document(id_="d", text="a new sentence. " * 2_000)
+    fresh = Document(id_="fresh", text="a red sentence. " * 2_000)
+    for document in (changed, fresh):
+        calls = []
+
+        def add(self, nodes, calls=calls, write=ClipQdrantVectorStore.add, **options):
+            calls.append(nodes)
+            if len(calls) == 2:
+                raise ConnectionError("gone")
+            return write(self, nodes, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ClipQdrantVectorStore, "add", add)
+            with pytest.raises(ConnectionError):
+                index.refresh_ref_docs([document])
+        assert index.refresh_ref_docs([document]) == [True]
+        assert index.refresh_ref_docs([document]) == [False]
+    assert not any("old" in hit.text for hit in collection.vectors.scan())
+
+
+def test_a_broken_picture_of_a_folder_costs_itself(collection, swatches, caplog):
+    count = len(list(swatches.iterdir()))
+    (swatches / "broken.png").write_bytes((swatches / "red.png").read_bytes()[:40])
+    with caplog.at_level(logging.WARNING):
+        ClipIndex.from_folder(swatches, collection)
+    assert collection.count() == count
+    assert "broken.png" in caplog.text
+
+
+def test_of_two_documents_with_one_id_the_later_counts(collection):
+    index = ClipIndex.from_collection(collection)
+    index.refresh_ref_docs([Document(id_="d", text="red old"), Document(id_="d", text="red new")])
+    assert [hit.text for hit in collection.vectors.scan()] == ["red new"]
+
+
+def test_a_second_store_that_holds_something_is_refused(collection):
+    client = collection.vectors.client
+    stores = {name: ClipQdrantVectorStore(name, client=client, encoder=FakeEncoder()) for name in ("texts", "images")}
+    context = StorageContext.from_defaults(vector_store=stores["texts"], image_store=stores["images"])
+    ClipIndex(storage_context=context, embed_model=ClipEmbedding(encoder=FakeEncoder()))
+    stores["images"].add([TextNode(text="red", embedding=FakeEncoder().embed_texts(["red"])[0].tolist())])
+    with pytest.raises(ConfigError, match="image store 'images' holds points"):
+        ClipIndex(storage_context=context, embed_model=ClipEmbedding(encoder=FakeEncoder()))
 
 
 def test_a_collection_of_the_stock_store_is_read_and_added_to(client):

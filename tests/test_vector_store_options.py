@@ -196,3 +196,9 @@ def test_hooks_of_the_stock_class_hold(memory):
     store.add([NODE])
     assert store.query(VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=1)).ids == ["N"]
     assert store.query(VectorStoreQuery(query_embedding=[1.0, 0.0], query_str="none", similarity_top_k=1)).ids == []
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -1}, {"parallel": 0}, {"max_retries": -1}])
+def test_numbers_that_would_write_nothing_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        ClipQdrantVectorStore("c", client=connect(":memory:"), **wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from inspect import signature
 from itertools import islice
@@ -17,12 +18,16 @@ from llama_index.core.settings import Settings
 from llama_index.core.utils import iter_batch
 
 from clip_qdrant.collection.clip import ClipCollection
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, ImageError
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
+from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.nodes import image_of, text_of
 from clip_qdrant.llamaindex.reader import ClipReader
 from clip_qdrant.llamaindex.retrievers import ClipRetriever, Using
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
+from clip_qdrant.llamaindex.vector_store_points import all_of, point_id_of
+from clip_qdrant.sources import Problem, log_problem
+from clip_qdrant.storage.filters import to_filter
 from clip_qdrant.storage.points import CONTENT_HASH
 
 if TYPE_CHECKING:
@@ -36,8 +41,11 @@ if TYPE_CHECKING:
     from llama_index.core.schema import TransformComponent
     from typing_extensions import Self
 
+    from clip_qdrant.sources import OnProblem
+
 _logger = logging.getLogger(__name__)
 _REFRESH_BATCH = 500
+_CHUNKS = "chunks_of_the_document"
 _OF_THE_STOCK_RETRIEVER = ("vector_store_query_mode", "alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs")
 
 
@@ -45,7 +53,8 @@ class ClipIndex(VectorStoreIndex):
     """Pictures and texts in one collection, each with the vectors it has; a captioned picture has both.
 
     All that is known is in the collection: an index opened again, by `from_collection` or `from_vector_store`, knows
-    what it holds and refreshes only what has changed. A picture is one node, whatever the length of its caption; texts
+    what it holds and refreshes only what has changed (LlamaIndex's `load_index_from_storage` would make a plain
+    `VectorStoreIndex` of it). A picture is one node, whatever the length of its caption; texts
     are split by the transformations.
 
     Args:
@@ -69,7 +78,7 @@ class ClipIndex(VectorStoreIndex):
         **kwargs: Any,
     ) -> None:
         store = storage_context.vector_store if storage_context is not None else None
-        if not isinstance(store, ClipQdrantVectorStore):
+        if storage_context is None or not isinstance(store, ClipQdrantVectorStore):
             raise ConfigError(
                 f"ClipIndex needs a ClipQdrantVectorStore, got {type(store).__name__}. Use "
                 "ClipIndex.from_collection(collection), or storage_context=StorageContext.from_defaults("
@@ -78,6 +87,8 @@ class ClipIndex(VectorStoreIndex):
         model = image_embed_model or embed_model or Settings.embed_model
         if not isinstance(model, ClipEmbedding):
             raise ConfigError(f"ClipIndex needs a ClipEmbedding as embed_model, got {type(model).__name__}.")
+        store.use_encoder(model.encoder)
+        _check_image_store(storage_context.vector_stores.get("image"), store)
         if nodes is None and kwargs.get("index_struct") is None:
             nodes = []
         super().__init__(nodes, storage_context=storage_context, embed_model=model, **kwargs)
@@ -93,9 +104,12 @@ class ClipIndex(VectorStoreIndex):
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], collection: ClipCollection, **kwargs: Any) -> Self:
-        """An index of a collection, with the pictures of a folder; those that it has, unchanged, are not embedded."""
+        """An index of a collection, with the pictures of a folder; those that it has, unchanged, are not embedded.
+
+        A picture that cannot be opened is logged, and the others go in.
+        """
         index = cls.from_collection(collection, **kwargs)
-        index.refresh_ref_docs(ClipReader().lazy_load_data(folder))
+        index._refresh(ClipReader().lazy_load_data(folder), on_problem=log_problem)
         return index
 
     @classmethod
@@ -138,6 +152,10 @@ class ClipIndex(VectorStoreIndex):
         """
         if any(name in kwargs for name in _OF_THE_STOCK_RETRIEVER) or not self._store.is_by_kind:
             return super().as_retriever(**kwargs)
+        wanted = {"doc_id": kwargs.pop("doc_ids", None), "$id": _point_ids(kwargs.pop("node_ids", None))}
+        scope = {field: {"in": list(ids)} for field, ids in wanted.items() if ids}
+        if scope:
+            kwargs["filters"] = all_of(to_filter(scope), to_qdrant_filter(kwargs.get("filters")))
         kwargs = {name: value for name, value in kwargs.items() if name in signature(ClipRetriever).parameters}
         own = {"using": self._store.using, "callback_manager": self._callback_manager, "object_map": self._object_map}
         return ClipRetriever(self.collection, **own | kwargs)
@@ -169,15 +187,7 @@ class ClipIndex(VectorStoreIndex):
 
         Read lazily, some hundred at a time. What a document was is known from the collection.
         """
-        refreshed: list[bool] = []
-        remaining = iter(documents)
-        with self._callback_manager.as_trace("refresh_ref_docs"):
-            while batch := list(islice(remaining, _REFRESH_BATCH)):
-                stored = self._stored(batch)
-                changed = [not _is_unchanged(document, stored.get(document.id_, [])) for document in batch]
-                self._replace([document for document, new in zip(batch, changed, strict=True) if new], **update_kwargs)
-                refreshed += changed
-        return refreshed
+        return self._refresh(documents, **update_kwargs)
 
     async def arefresh_ref_docs(self, documents: Iterable[Document], **update_kwargs: Any) -> list[bool]:
         """`refresh_ref_docs` in a thread."""
@@ -229,10 +239,39 @@ class ClipIndex(VectorStoreIndex):
             if id(document) in pictures:
                 source = {NodeRelationship.SOURCE: document.as_related_node_info()}
                 nodes.append(document.model_copy(update={"relationships": {**document.relationships, **source}}))
-        return [*nodes, *run_transformations(texts, self._transformations, show_progress=self._show_progress)]
+        chunks = run_transformations(texts, self._transformations, show_progress=self._show_progress)
+        return [*nodes, *_counted(chunks)]
+
+    def _refresh(
+        self, documents: Iterable[Document], on_problem: OnProblem | None = None, **update_kwargs: Any
+    ) -> list[bool]:
+        """As `refresh_ref_docs`; with `on_problem` a picture that cannot be opened costs its document alone."""
+        refreshed: list[bool] = []
+        remaining = iter(documents)
+        with self._callback_manager.as_trace("refresh_ref_docs"):
+            while batch := list(islice(remaining, _REFRESH_BATCH)):
+                stored = self._stored(batch)
+                changed = [not _is_unchanged(document, stored.get(document.id_, [])) for document in batch]
+                new = [document for document, is_new in zip(batch, changed, strict=True) if is_new]
+                try:
+                    self._replace(new, **update_kwargs)
+                except ImageError:
+                    if on_problem is None:
+                        raise
+                    self._replace_each(new, on_problem, **update_kwargs)
+                refreshed += changed
+        return refreshed
+
+    def _replace_each(self, documents: Sequence[Document], on_problem: OnProblem, **update_kwargs: Any) -> None:
+        for document in documents:
+            try:
+                self._replace([document], **update_kwargs)
+            except ImageError as error:
+                on_problem(Problem(error.source, error.reason))
 
     def _replace(self, documents: Sequence[Document], **update_kwargs: Any) -> None:
-        """Write documents, and only then delete what else their ids had."""
+        """Write documents, of two with one id the later, and only then delete what else their ids had."""
+        documents = list({document.id_: document for document in documents}.values())
         if not documents:
             return
         nodes = self._nodes_of(documents)
@@ -253,14 +292,44 @@ class ClipIndex(VectorStoreIndex):
         return stored
 
 
+def _counted(chunks: Sequence[BaseNode]) -> list[BaseNode]:
+    """Chunks that know how many their document has, so that one which was half written is known as such."""
+    counts = Counter(chunk.ref_doc_id for chunk in chunks)
+    for chunk in chunks:
+        if chunk.source_node is not None:
+            own = {**chunk.source_node.metadata, _CHUNKS: counts[chunk.ref_doc_id]}
+            source = chunk.source_node.model_copy(update={"metadata": own})
+            chunk.relationships = {**chunk.relationships, NodeRelationship.SOURCE: source}
+    return list(chunks)
+
+
 def _is_unchanged(document: Document, stored: Sequence[BaseNode]) -> bool:
     """Whether a document is stored as it is; what other parts of this package wrote is known by content and caption."""
-    if not stored:
-        return False
-    source = stored[0].source_node
-    if source is not None and source.hash is not None:
-        return source.hash == document.hash
+    sources = [node.source_node for node in stored]
+    if any(source is not None and source.hash is not None for source in sources):
+        return all(
+            source is not None
+            and source.hash == document.hash
+            and source.metadata.get(_CHUNKS, len(stored)) == len(stored)
+            for source in sources
+        )
     known = document.metadata.get(CONTENT_HASH)
     return known is not None and [(node.metadata.get(CONTENT_HASH), node.get_content()) for node in stored] == [
         (known, document.get_content())
     ]
+
+
+def _point_ids(node_ids: Sequence[str] | None) -> list[str]:
+    return [point_id_of(node_id) for node_id in node_ids or ()]
+
+
+def _check_image_store(images: Any, store: ClipQdrantVectorStore) -> None:
+    """Refuse a second store that holds something: it would never be searched."""
+    name, client = getattr(images, "collection_name", None), getattr(images, "client", None)
+    if name is None or client is None or images is store or not client.collection_exists(name):
+        return
+    if client.count(name).count:
+        raise ConfigError(
+            f"The image store {name!r} holds points, which ClipIndex would not search: it keeps pictures and texts in "
+            "one collection. Index the pictures into that, and leave image_store out."
+        )

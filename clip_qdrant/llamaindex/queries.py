@@ -88,7 +88,8 @@ def vector_of(encoder: Encoder, bundle: QueryBundle) -> NDArray[np.float32]:
         ImageError: its picture cannot be opened.
     """
     if bundle.embedding is not None:
-        return np.asarray(bundle.embedding, dtype=np.float32)
+        given = np.asarray(bundle.embedding, dtype=np.float32)
+        return given / (np.linalg.norm(given) or 1.0)  # a zero vector is refused where it is searched for
     texts = [text for text in bundle.embedding_strs if text.strip()]
     picture = picture_of(bundle)
     if not texts and picture is None:

@@ -10,7 +10,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.vector_stores import VectorStoreQueryResult
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import CollectionMismatchError, ConfigError
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
 from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.turns import Turns
@@ -31,7 +31,7 @@ from clip_qdrant.llamaindex.vector_store_search import Search, check_options, pl
 from clip_qdrant.storage.filters import to_filter
 from clip_qdrant.storage.points import CAPTION, IMAGE, TEXT
 from clip_qdrant.storage.schema import LEXICAL, CollectionSchema
-from clip_qdrant.storage.vectors_checks import pages
+from clip_qdrant.storage.vectors_checks import pages, whole_number
 from clip_qdrant.storage.vectors_scan import scan_by_id
 
 if TYPE_CHECKING:
@@ -125,6 +125,12 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
     ) -> None:
         refuse_arguments(type(self).__name__, {**other, "index_doc_id": index_doc_id})
         check_options({"using": using})
+        for name, number, least in (
+            ("batch_size", batch_size, 1),
+            ("parallel", parallel, 1),
+            ("max_retries", max_retries, 0),
+        ):
+            whole_number(name, number, least)
         fields: dict[str, Any] = {
             "collection_name": collection_name, "url": url, "api_key": api_key, "batch_size": batch_size,
             "parallel": parallel, "max_retries": max_retries, "client_kwargs": client_kwargs or {},
@@ -172,6 +178,21 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         """Whether pictures and texts have vectors of their own, as in all that this package makes by itself."""
         layout = self._collection.find()
         return set(self.collection_schema.vectors if layout is None else layout.legs.values()) == {IMAGE, TEXT}
+
+    def use_encoder(self, encoder: Encoder) -> None:
+        """Take the encoder of an index over this store, which has none of its own, or the same.
+
+        Raises:
+            CollectionMismatchError: the store, or its collection, has another.
+        """
+        if self._encoder is None:
+            self._encoder = encoder
+            self._collection.take(encoder)
+        elif self._encoder.fingerprint.digest != encoder.fingerprint.digest:
+            raise CollectionMismatchError(
+                f"The store of {self.collection_name!r} has the encoder {self._encoder.fingerprint.model!r}, but the "
+                f"index embeds by {encoder.fingerprint.model!r}. Give both the same."
+            )
 
     def close(self) -> None:
         """Close the client, if it was made here and not given."""

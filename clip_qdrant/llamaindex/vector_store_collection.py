@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
     from clip_qdrant.storage.schema import CollectionSchema
+    from clip_qdrant.types import Encoder
 
 
 class LazyCollection:
@@ -58,6 +59,16 @@ class LazyCollection:
             self._check(layout)
             self.known = layout
         return self.known
+
+    def take(self, encoder: Encoder) -> None:
+        """Be of this encoder from now on, and checked for it.
+
+        Raises:
+            CollectionMismatchError: it is there, and of another.
+        """
+        self.schema = self.schema.model_copy(update={"dim": encoder.dim, "fingerprint": encoder.fingerprint})
+        self.known = None
+        self.find()
 
     def layout(self) -> Layout:
         """Its layout.
