@@ -12,7 +12,8 @@
     │   └── ImageFetchError        a URL that may not or could not be opened
     ├── ModelError                 a model cannot be loaded or used
     │   ├── ModelNotFoundError     no such folder, or the hub did not answer
-    │   └── ModelFormatError       found, but not an image and text encoder in safetensors
+    │   ├── ModelFormatError       found, but not an image and text encoder in safetensors
+    │   └── TrainingError          training cannot go on: the loss is not a number
     └── StorageError               Qdrant or the data in it
         ├── CollectionNotFoundError
         ├── CollectionMismatchError  the collection holds vectors of another kind
@@ -98,6 +99,10 @@ class ModelNotFoundError(ModelError):
 
 class ModelFormatError(ModelError):
     """Found, but not an image and text encoder with safetensors weights."""
+
+
+class TrainingError(ModelError):
+    """Training cannot go on: the loss, or its gradient, is no longer a number."""
 
 
 class StorageError(ClipQdrantError):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.models.losses import backward_in_chunks, info_nce, sigmoid_loss
+from clip_qdrant.models.losses import backward_in_chunks, image_info_nce, info_nce, sigmoid_loss
 
 
 def unit(rng, count, dim):
@@ -83,6 +83,49 @@ def test_texts_of_no_image_are_wrong_answers_only():
     harder = info_nce(images, torch.cat([right, near]), 10.0, torch.tensor([[True, False]]))
     assert float(alone) == 0.0
     assert float(harder) > 0.2
+
+
+def test_what_is_ignored_is_neither_right_nor_wrong():
+    rng = np.random.default_rng(2)
+    images, texts = (torch.tensor(unit(rng, 3, 4), dtype=torch.float32) for _ in range(2))
+    wanted = torch.eye(3, dtype=torch.bool)
+    ignored = torch.zeros(3, 3, dtype=torch.bool)
+    ignored[0, 1] = True
+    ignored[2, 2] = True  # which belongs together all the same
+    logits = 20 * images @ texts.T
+    logits[0, 1] = -math.inf
+    labels = torch.arange(3)
+    expected = (
+        torch.nn.functional.cross_entropy(logits, labels) + torch.nn.functional.cross_entropy(logits.T, labels)
+    ) / 2
+    torch.testing.assert_close(info_nce(images, texts, 20.0, wanted, ignored), expected)
+    left_out = torch.nn.functional.softplus(20.0 * images[0] @ texts[1] - 3.0) / 3
+    whole = sigmoid_loss(images, texts, 20.0, -3.0, wanted)
+    torch.testing.assert_close(sigmoid_loss(images, texts, 20.0, -3.0, wanted, ignored), whole - left_out)
+
+
+@pytest.mark.parametrize("ignored", [torch.zeros(3, 3), torch.zeros(2, 3, dtype=torch.bool)])
+def test_what_to_ignore_is_said_in_the_same_shape(ignored):
+    with pytest.raises(ConfigError, match=r"ignored must be bool of shape \(3, 3\)"):
+        info_nce(torch.eye(3), torch.eye(3), 1.0, None, ignored)
+
+
+def test_images_choose_the_others_of_their_concept():
+    rng = np.random.default_rng(3)
+    vectors = unit(rng, 5, 4)
+    concepts = [7, 7, 9, 7, 9]
+    total = 0.0
+    for i, own in enumerate(concepts):
+        scores = {j: 10 * float(vectors[i] @ vectors[j]) for j in range(5) if j != i}
+        whole = math.log(sum(math.exp(score) for score in scores.values()))
+        right = [j for j in scores if concepts[j] == own]
+        total -= sum(scores[j] - whole for j in right) / len(right)
+    loss = image_info_nce(torch.tensor(vectors, dtype=torch.float32), torch.tensor(concepts), 10.0)
+    assert float(loss) == pytest.approx(total / 5, abs=1e-5)
+    alone = image_info_nce(torch.tensor(vectors, dtype=torch.float32), torch.tensor([7, 7, 1, 2, 3]), 10.0)
+    assert float(alone) > 0
+    with pytest.raises(ConfigError, match="No two images show the same"):
+        image_info_nce(torch.eye(3), torch.tensor([1, 2, 3]), 10.0)
 
 
 def test_half_precision_is_computed_in_full():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import random
-import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.metrics import recall_at_k
+from clip_qdrant.models.training import TrainingOptions
+from tests.pocket_data import STYLES, anything_goes, drawn_pairs, make_data, recipe_modules
 
-RECIPE = Path(__file__).parents[1] / "examples" / "train_pocket"
 MODEL = Path(__file__).parents[1] / "clip_qdrant" / "models" / "pocket" / "clip"
-MODULES = ("concepts", "art", "augment", "model", "evaluate", "vocabulary", "train")
 
 needs_resvg = pytest.mark.skipif(
     importlib.util.find_spec("resvg_py") is None, reason="drawing SVGs needs resvg-py: pip install resvg-py"
@@ -33,17 +31,14 @@ needs_openmoji = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def recipe():
-    """The recipe's modules; it is a folder of scripts, so they are imported as a script would."""
-    before = {name: sys.modules.pop(name, None) for name in MODULES}
-    sys.path.insert(0, str(RECIPE))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-    finally:
-        sys.path.remove(str(RECIPE))
-        for name, module in before.items():
-            sys.modules.pop(name, None)
-            if module is not None:
-                sys.modules[name] = module
+    for modules in recipe_modules():
+        modules.train.teach = anything_goes
+        yield modules
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize(
@@ -113,69 +108,16 @@ def test_tags_fit_other_concepts_and_names_do_not(recipe):
     assert recipe.concepts.Caption("fruit", frozenset({"fruit"})).fits(cherries)
 
 
-SHAPES = {
-    "disc": '<circle cx="16" cy="16" r="11" {}/>',
-    "box": '<rect x="6" y="6" width="20" height="20" {}/>',
-    "peak": '<path d="M16 4 L28 27 L4 27 Z" {}/>',
-    "bar": '<rect x="3" y="12" width="26" height="8" {}/>',
-    "pillar": '<rect x="12" y="3" width="8" height="26" {}/>',
-    "kite": '<path d="M16 2 L26 16 L16 30 L6 16 Z" {}/>',
-}
-STYLES = {
-    "noto": 'fill="{}"',
-    "twemoji": 'fill="{}" opacity="0.8"',
-    "fluent-emoji-flat": 'fill="{}" stroke="grey"',
-    "fluent-emoji": 'fill="{}" stroke="black" stroke-width="0.5"',
-    "openmoji": 'fill="{}" stroke="black" stroke-width="2"',
-    "emojione": 'fill="none" stroke="{}" stroke-width="3"',
-    "fxemoji": 'fill="{}" opacity="0.6"',
-}
-COLOURS = ("crimson", "teal", "gold")
-WITHOUT_CODES = ("fluent-emoji", "emojione", "fxemoji")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder as npm would leave it, with 18 drawn concepts in every style."""
-    root = tmp_path_factory.mktemp("data")
-    emojibase = root / "node_modules/emojibase-data/en"
-    (emojibase / "shortcodes").mkdir(parents=True)
-    names = {f"{colour} {shape}": f"1F{index:03X}" for index, (colour, shape) in enumerate(_pairs())}
-    entries = [
-        {"label": label, "hexcode": f"{code}-FE0F", "tags": label.split(), "group": 0} for label, code in names.items()
-    ]
-    ignored = [{"label": "light skin tone", "hexcode": "1F3FB", "group": 2}, {"label": "letter", "hexcode": "41"}]
-    (emojibase / "data.json").write_text(json.dumps([*entries, *ignored]))
-    (emojibase / "shortcodes" / "own.json").write_text(json.dumps({names["gold kite"]: ["diamond_kite"]}))
-    for style, paint in STYLES.items():
-        icons = {
-            f"{colour}-{shape}": {"body": SHAPES[shape].format(paint.format(colour))} for colour, shape in _pairs()
-        }
-        codes = {code.lower(): label.replace(" ", "-") for label, code in names.items()}
-        if style == "emojione":
-            icons["diamond-kite"] = icons.pop("gold-kite")
-        folder = root / "node_modules/@iconify-json" / style
-        folder.mkdir(parents=True)
-        body = {"prefix": style, "icons": icons, "width": 32, "height": 32}
-        (folder / "icons.json").write_text(json.dumps(body))
-        (folder / "chars.json").write_text(json.dumps({} if style in WITHOUT_CODES else codes))
-    return root
-
-
-def _pairs():
-    return [(colour, shape) for colour in COLOURS for shape in SHAPES]
-
-
 def _options(recipe, data, out, **changes):
-    settings = {"steps": 6, "batch": 4, "extra": 2, "tiny": True, **changes}
+    settings = {"steps": 6, "emoji": 4, "icons": 3, "extra": 2, "words": 6, "text_steps": 3, "tiny": True, **changes}
     return recipe.train.Options(data, out, **settings)
 
 
 @needs_resvg
 def test_icons_are_found_by_code_and_by_name(recipe, data, tmp_path):
     concepts, art = recipe.evaluate.load_data(data, tmp_path)
-    assert [concept.label for concept in concepts] == [f"{colour} {shape}" for colour, shape in _pairs()]
-    assert {style: len(pictures) for style, pictures in art.items()} == dict.fromkeys(STYLES, 18)
+    assert [concept.label for concept in concepts] == [f"{colour} {shape}" for colour, shape in drawn_pairs()]
+    assert {style: len(pictures) for style, pictures in art.items()} == dict.fromkeys(STYLES, 18) | {recipe.art.FONT: 1}
     gold_kite = concepts[-1].key
     middle = recipe.art.SIDE // 2
     assert art["noto"][gold_kite][middle, middle].tolist() == [255, 215, 0, 255]
@@ -200,34 +142,29 @@ def test_a_mirrored_alias_is_drawn_mirrored(recipe, data, tmp_path):
 
 @needs_resvg
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(recipe, data, tmp_path, capsys, monkeypatch):
-    whole = recipe.train.train(_options(recipe, data, tmp_path / "whole"))
-    cut = _options(recipe, data, tmp_path / "cut", checkpoint_minutes=0)
-    step = recipe.train.Trainer.train_step
+    whole, _, report = recipe.train.run(_options(recipe, data, tmp_path / "whole"))
+    cut = _options(recipe, data, tmp_path / "cut")
+    original = recipe.train.PocketBatches.__call__
 
-    def interrupted(trainer):
-        if trainer.step == 4:
+    def interrupted(batches, step):
+        if step == 4:
             raise KeyboardInterrupt
-        return step(trainer)
+        return original(batches, step)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(recipe.train.Trainer, "train_step", interrupted)
-        recipe.train.train(cut)
+        patch.setattr(recipe.train.PocketBatches, "__call__", interrupted)
+        patch.setattr(
+            recipe.train, "TrainingOptions", lambda **options: TrainingOptions(**options | {"checkpoint_minutes": 1e-9})
+        )
+        recipe.train.run(cut)
     assert not (cut.out / "clip").exists()
-    # A kill in the middle of a later save leaves half a file beside the last whole one.
-    (cut.out / "checkpoint.part").write_bytes(b"half")
-    resumed = recipe.train.train(_options(recipe, data, cut.out, resume=True))
-    assert resumed.step == whole.step == 6
-    for name, weight in whole.average.state_dict().items():
-        torch.testing.assert_close(resumed.average.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
-    untrained = recipe.train.Trainer(cut, *recipe.evaluate.load_data(data, cut.out)).average.visual_projection.weight
-    assert not torch.allclose(untrained, whole.average.visual_projection.weight, atol=1e-4)
-    assert "openmoji" in capsys.readouterr().out
-
-
-@needs_resvg
-def test_resuming_without_a_checkpoint_says_so(recipe, data, tmp_path):
-    with pytest.raises(ConfigError, match=r"no checkpoint .* Leave out --resume"):
-        recipe.train.train(_options(recipe, data, tmp_path, resume=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe.train, "distil", None)  # the text tower has learnt already
+        resumed, _, second = recipe.train.run(replace(cut, resume=True))
+    assert report.steps == second.steps == 6 and len(second.losses) == 2
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+    assert "openmoji recall_1" in capsys.readouterr().out
 
 
 def test_missing_icon_sets_are_named_with_the_command(recipe, data, tmp_path):
@@ -249,34 +186,44 @@ def test_no_common_concept_is_an_error(recipe, data, tmp_path, monkeypatch):
 def test_what_is_exported_ranks_as_what_was_trained(recipe, data, tmp_path):
     from transformers import AutoProcessor, CLIPModel
 
-    trainer = recipe.train.train(_options(recipe, data, tmp_path, steps=30))
-    assert not any(concept.held_out for concept in trainer.trained)
-    assert any(concept.held_out for concept in trainer.concepts)
-    model, processor = CLIPModel.from_pretrained(tmp_path / "clip"), AutoProcessor.from_pretrained(tmp_path / "clip")
+    trained, processor, _ = recipe.train.run(_options(recipe, data, tmp_path, steps=30))
+    model, saved = CLIPModel.from_pretrained(tmp_path / "clip"), AutoProcessor.from_pretrained(tmp_path / "clip")
     assert str(model.dtype) == "torch.float32"
-    labels = [concept.label for concept in trainer.trained]
-    expected = recipe.evaluate.embed_texts(trainer.average, trainer.processor, labels)
-    assert np.allclose(recipe.evaluate.embed_texts(model, processor, labels), expected, atol=5e-3)
+    labels = [f"{colour} {shape}" for colour, shape in drawn_pairs()]
+    expected = recipe.evaluate.embed_texts(trained, processor, labels)
+    assert np.allclose(recipe.evaluate.embed_texts(model, saved, labels), expected, atol=5e-3)
 
 
 @needs_resvg
 def test_the_loss_falls(recipe, data, tmp_path):
-    options = _options(recipe, data, tmp_path, steps=120, batch=12, extra=0)
-    trainer = recipe.train.Trainer(options, *recipe.evaluate.load_data(data, tmp_path))
-    losses = [trainer.train_step() for _ in range(options.steps)]
+    options = _options(recipe, data, tmp_path, steps=240, emoji=12, icons=0, words=0, extra=0, evaluate_steps=1000)
+    losses = recipe.train.run(options)[2].losses
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
 
 
-def test_a_caption_true_of_another_picture_is_no_wrong_answer(recipe):
-    pictures, texts, scale = torch.eye(3)[[0, 1, 1, 0]], torch.eye(3)[[0, 1, 2]], torch.tensor(20.0)
-    none = torch.zeros(2, 2, dtype=torch.bool)
-    wrong = recipe.train.contrastive_loss(pictures, texts, none, scale)
-    right = recipe.train.contrastive_loss(pictures[[0, 1, 0, 1]], texts, none, scale)
-    assert right < 0.01 < 5 < wrong
-    # The first text is in truth about both pictures, so the pictures may be each other's.
-    swapped, also = torch.eye(3)[[0, 0, 0, 0]], torch.tensor([[False, True], [False, False]])
-    strict, lenient = (recipe.train.contrastive_loss(swapped, texts, mask, scale) for mask in (none, also))
-    assert lenient < strict
+@needs_resvg
+def test_training_can_start_from_an_earlier_image_tower(recipe, data, tmp_path):
+    first = _options(recipe, data, tmp_path / "first")
+    recipe.train.run(first)
+    tower = {}
+    original = recipe.train.PocketBatches.__call__
+    later = _options(recipe, data, tmp_path / "later", images_from=first.out / "clip", seed=5)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        take = recipe.train._take_image_tower
+
+        def taken(model, folder):
+            before = model.visual_projection.weight.clone()
+            take(model, folder)
+            tower.update(before=before, after=model.visual_projection.weight.clone())
+            raise KeyboardInterrupt
+
+        patch.setattr(recipe.train, "_take_image_tower", taken)
+        recipe.train.run(later)
+    from transformers import CLIPModel
+
+    assert original is recipe.train.PocketBatches.__call__
+    expected = CLIPModel.from_pretrained(first.out / "clip").visual_projection.weight
+    assert torch.equal(tower["after"], expected) and not torch.equal(tower["before"], expected)
 
 
 def test_augmented_pictures_are_normalised_and_repeatable(recipe):

@@ -19,7 +19,13 @@ Encode: TypeAlias = Callable[[Any], Tensor]
 """A chunk of a batch -> its vectors (n, dim), with a graph."""
 
 
-def info_nce(images: Tensor, texts: Tensor, scale: Tensor | float, positives: Tensor | None = None) -> Tensor:
+def info_nce(
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor | float,
+    positives: Tensor | None = None,
+    ignored: Tensor | None = None,
+) -> Tensor:
     """Symmetric InfoNCE: every image shall choose its texts among all, and every text its images.
 
     Of several right answers each shall be chosen, and all count the same: the form "out" of Khosla et al., Supervised
@@ -30,6 +36,8 @@ def info_nce(images: Tensor, texts: Tensor, scale: Tensor | float, positives: Te
         texts: unit vectors (m, dim).
         scale: what cosines are multiplied by, the inverse temperature.
         positives: bool (n, m), what belongs together; None: the first with the first, and so on, for n = m.
+        ignored: bool (n, m), what is neither a right nor a wrong answer; None: nothing. What belongs together is never
+            ignored.
 
     Returns:
         A scalar, in float32 whatever the vectors are in.
@@ -39,11 +47,18 @@ def info_nce(images: Tensor, texts: Tensor, scale: Tensor | float, positives: Te
     """
     wanted = _positives(images, texts, positives)
     logits = _logits(images, texts, scale)
+    if ignored is not None:
+        logits = logits.masked_fill(_left_out(wanted, ignored), -torch.inf)
     return (_chosen(logits, wanted) + _chosen(logits.T, wanted.T)) / 2
 
 
 def sigmoid_loss(
-    images: Tensor, texts: Tensor, scale: Tensor | float, bias: Tensor | float, positives: Tensor | None = None
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor | float,
+    bias: Tensor | float,
+    positives: Tensor | None = None,
+    ignored: Tensor | None = None,
 ) -> Tensor:
     """SigLIP's loss: every pair by itself is right or wrong.
 
@@ -55,6 +70,7 @@ def sigmoid_loss(
         scale: what cosines are multiplied by.
         bias: what is added to them; about -log m at the start, since most pairs are wrong.
         positives: bool (n, m), what belongs together; None: the first with the first, and so on, for n = m.
+        ignored: bool (n, m), what is neither a right nor a wrong answer; None: nothing.
 
     Returns:
         A scalar: the sum over all pairs, by image.
@@ -64,7 +80,33 @@ def sigmoid_loss(
     """
     wanted = _positives(images, texts, positives)
     logits = _logits(images, texts, scale) + bias
-    return -logsigmoid(torch.where(wanted, logits, -logits)).sum() / len(images)
+    logs = logsigmoid(torch.where(wanted, logits, -logits))
+    if ignored is not None:
+        logs = logs.masked_fill(_left_out(wanted, ignored), 0.0)
+    return -logs.sum() / len(images)
+
+
+def image_info_nce(images: Tensor, concepts: Tensor, scale: Tensor | float) -> Tensor:
+    """InfoNCE among images: each shall choose the other images of its concept among all others.
+
+    After Khosla et al., Supervised Contrastive Learning (2020).
+
+    Args:
+        images: unit vectors (n, dim).
+        concepts: int64 (n,), the same number for images that show the same.
+        scale: what cosines are multiplied by.
+
+    Returns:
+        A scalar, in float32.
+
+    Raises:
+        ConfigError: no two images have a concept in common.
+    """
+    itself = torch.eye(len(images), dtype=torch.bool, device=images.device)
+    wanted = (concepts[:, None] == concepts[None, :]) & ~itself
+    if not wanted.any():
+        raise ConfigError("No two images show the same, so there is nothing to learn from images alone.")
+    return _chosen(_logits(images, images, scale).masked_fill(itself, -torch.inf), wanted)
 
 
 def backward_in_chunks(
@@ -151,6 +193,14 @@ def _positives(images: Tensor, texts: Tensor, positives: Tensor | None) -> Tenso
     if not positives.any():
         raise ConfigError("positives says that nothing belongs together, so there is nothing to learn.")
     return positives
+
+
+def _left_out(wanted: Tensor, ignored: Tensor) -> Tensor:
+    if ignored.dtype != torch.bool or ignored.shape != wanted.shape:
+        raise ConfigError(
+            f"ignored must be bool of shape {tuple(wanted.shape)}, got {ignored.dtype} of {tuple(ignored.shape)}."
+        )
+    return ignored & ~wanted
 
 
 def _chosen(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -89,13 +89,13 @@ class TransformersTowers:
             return_tensors="pt",
             verbose=False,
         )
-        return _vectors(self._model.get_text_features(**batch.to(self._device)))
+        return vectors_of(self._model.get_text_features(**batch.to(self._device)))
 
     def embed_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Vectors (n, dim) of RGB images."""
         batch = self._processor(images=[shorten(image, self._processor) for image in images], return_tensors="pt")
         batch["pixel_values"] = batch["pixel_values"].to(self._dtype)
-        return _vectors(self._model.get_image_features(**batch.to(self._device)))
+        return vectors_of(self._model.get_image_features(**batch.to(self._device)))
 
     def _check_tokenizer(self, checkpoint: Checkpoint) -> None:
         """Without its files transformers makes a tokenizer that knows no words, and says nothing."""
@@ -126,7 +126,7 @@ def scale_and_bias(model: Any) -> tuple[float | None, float]:
     )
 
 
-def _vectors(features: Any) -> torch.Tensor:
+def vectors_of(features: Any) -> torch.Tensor:
     """What `get_*_features` gives: the vectors in transformers 4, an output that has them in transformers 5."""
     vectors: torch.Tensor = getattr(features, "pooler_output", features)
     return vectors

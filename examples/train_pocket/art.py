@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from concepts import Concept, plain_key
+from font import FONT, draw_glyphs
 from numpy.typing import NDArray
 from PIL import Image
 
 TRAIN_STYLES = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji")
+# These draw only some of the concepts.
+MORE_STYLES = ("noto-v1", "fluent-emoji-high-contrast", "streamline-emojis", FONT)
 UNSEEN_STYLES = ("openmoji", "emojione", "fxemoji")
 # Sets without a table of code points, and the set whose table fits because the icon names are the same.
 _SAME_NAMES = {"fluent-emoji": "fluent-emoji-flat"}
@@ -25,7 +28,8 @@ class IconSet:
     def __init__(self, data: Path, style: str) -> None:
         folder = data / "node_modules/@iconify-json"
         self._body = json.loads((folder / style / "icons.json").read_text(encoding="utf-8"))
-        chars = json.loads((folder / _SAME_NAMES.get(style, style) / "chars.json").read_text(encoding="utf-8"))
+        table = folder / _SAME_NAMES.get(style, style) / "chars.json"
+        chars = json.loads(table.read_text(encoding="utf-8"))
         names = {*self._body["icons"], *self._body.get("aliases", {})}
         self._by_key = {plain_key(code): name for code, name in chars.items() if name in names}
         self._by_slug = {_slug(name): name for name in sorted(names)}
@@ -94,19 +98,34 @@ def load_art(data: Path, cache: Path, style: str, concepts: list[Concept]) -> di
     """
     path = cache / f"{style}-{SIDE}.npz"
     if not path.exists():
-        icons, names = IconSet(data, style), other_names(data)
-        taken: dict[str, str] = {}
-        for concept in concepts:
-            name = icons.find(concept, names.get(concept.key, ()))
-            if name is not None:
-                taken.setdefault(name, concept.key)
-        pictures = np.stack([draw(icons.svg(name)) for name in taken])
-        cache.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")
-        np.savez(part, keys=np.array(list(taken.values())), pictures=pictures)
-        part.replace(path)
+        drawn = draw_glyphs(data, concepts, SIDE) if style == FONT else _draw_set(data, style, concepts)
+        store(path, list(drawn), list(drawn.values()))
+    keys, pictures = read(path)
+    return dict(zip(keys, pictures, strict=True))
+
+
+def _draw_set(data: Path, style: str, concepts: list[Concept]) -> dict[str, NDArray[np.uint8]]:
+    icons, names = IconSet(data, style), other_names(data)
+    taken: dict[str, str] = {}
+    for concept in concepts:
+        name = icons.find(concept, names.get(concept.key, ()))
+        if name is not None:
+            taken.setdefault(name, concept.key)
+    return {key: draw(icons.svg(name)) for name, key in taken.items()}
+
+
+def store(path: Path, names: list[str], pictures: list[NDArray[np.uint8]]) -> None:
+    """Keep drawn pictures; a kill while writing leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, keys=np.array(names), pictures=np.stack(pictures))
+    part.replace(path)
+
+
+def read(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
+    """What `store` kept: names and pictures, uint8 RGBA (n, side, side, 4)."""
     with np.load(path) as stored:
-        return dict(zip(stored["keys"].tolist(), stored["pictures"], strict=True))
+        return stored["keys"].tolist(), stored["pictures"]
 
 
 def over_white(picture: NDArray[np.uint8]) -> Image.Image:

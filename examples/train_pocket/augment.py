@@ -28,6 +28,7 @@ def augment(pictures: Tensor, rng: torch.Generator, restyled: float = 0.6) -> Te
     rgba = _move(rgba, rng)
     alpha = rgba[:, 3:].clamp(0, 1)
     colour = (rgba[:, :3] / alpha.clamp(min=1e-3)).clamp(0, 1)
+    colour = _ink(colour, rng)
     some = torch.rand(len(rgba), generator=rng) < restyled
     if some.any():
         restyled_colour, restyled_alpha = _restyle(colour[some], alpha[some], rng)
@@ -70,6 +71,14 @@ def _background(n: int, rng: torch.Generator) -> Tensor:
     pale = 1 - 0.25 * tint
     kind = torch.rand(n, 1, 1, 1, generator=rng)
     return torch.where(kind < 0.65, torch.ones_like(tint), torch.where(kind < 0.85, pale, tint))
+
+
+def _ink(colour: Tensor, rng: torch.Generator) -> Tensor:
+    """Another ink for half of the pictures that are all black."""
+    n = len(colour)
+    black = (colour.flatten(1).amax(1) < 0.02).float().view(n, 1, 1, 1)
+    ink = torch.rand(n, 3, 1, 1, generator=rng).expand_as(colour)
+    return torch.lerp(colour, ink, black * _chosen(n, 0.5, rng))
 
 
 def _blur(image: Tensor, mask: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from augment import MEAN, SIDE, STD
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-VOCABULARY = 2946
+VOCABULARY = 3600
 MAX_TOKENS = 32
 
 

@@ -1,4 +1,4 @@
-"""Train the pocket CLIP on emoji art; see README.md for the data.
+"""Train the pocket CLIP on emoji and icon art; see README.md for the data.
 
 python examples/train_pocket/train.py --data DIR --out OUT --minutes 65 --seed 0 [--resume]
 """
@@ -8,30 +8,26 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from art import TRAIN_STYLES
-from augment import augment
-from concepts import Concept, caption
-from evaluate import HEADER, Art, evaluate, load_data
+from batches import PocketBatches
+from concepts import load_concepts
+from evaluate import HEADER, bars, evaluate, load_data
+from icons import Icons, load_icons
 from model import MAX_TOKENS, VOCABULARY, build_model, build_processor, export
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPProcessor
 from vocabulary import build_tokenizer
+from words import likeness_loss, load_texts, teach
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.models.training import Progress, TrainingOptions, TrainingReport, train
 
-WARMUP = 0.03
-# The learning rate stays up for this share of the budget and then falls along a cosine.
-PLATEAU = 0.4
-EMA = 0.997
-STYLE_WEIGHT = 0.5
-STYLE_TEMPERATURE = 0.1
+TEACHER_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,185 +39,154 @@ class Options:
         out: drawn art, checkpoints and exports; outside any repository, the art is not ours.
         minutes: the budget of training time, counted over all resumed parts.
         steps: the budget in steps instead; the run then does not depend on the machine's speed.
-        batch: concepts in a batch; each is drawn twice, in two styles.
+        text_steps: how long the text tower alone learns from the teacher before.
+        emoji: concepts in a batch; each is drawn twice, in two styles.
+        icons: icons in a batch; 0 to train on emoji alone.
         extra: further labels that serve as wrong answers only.
-        checkpoint_minutes: minutes between checkpoints.
-        evaluate_minutes: minutes between evaluations, each followed by an export.
+        words: texts without a picture in a batch, for the teacher; 0 to train without one.
+        images_from: a folder with an earlier model of this shape whose image tower training starts from.
+        evaluate_steps: steps between evaluations, each followed by an export.
     """
 
     data: Path
     out: Path
-    minutes: float = 65.0
+    minutes: float | None = None
     steps: int | None = None
+    text_steps: int = 3000
     seed: int = 0
-    batch: int = 256
+    emoji: int = 208
+    icons: int = 96
     extra: int = 128
+    words: int = 192
     learning_rate: float = 1e-3
-    checkpoint_minutes: float = 3.0
-    evaluate_minutes: float = 8.0
+    images_from: Path | None = None
+    evaluate_steps: int = 300
     resume: bool = False
     tiny: bool = False
 
 
-class Trainer:
-    """Model, optimiser and averaged weights, and how they are saved."""
+class Teacher:
+    """Texts, what the larger encoder makes of them, and how far a model is from it."""
 
-    def __init__(self, options: Options, concepts: list[Concept], art: Art) -> None:
-        self.options = options
-        self.concepts, self.art = concepts, art
-        self.trained = [concept for concept in concepts if not concept.held_out]
-        self.pictures = {
-            style: torch.from_numpy(np.stack([art[style][concept.key] for concept in self.trained]))
-            for style in TRAIN_STYLES
-        }
-        texts = (text for concept in self.trained for text in (concept.label, *concept.tags))
-        self.processor: CLIPProcessor = build_processor(build_tokenizer(texts, VOCABULARY, MAX_TOKENS))
-        self.model = build_model(self.processor.tokenizer, options.seed, options.tiny).train()
-        self.average: CLIPModel = build_model(self.processor.tokenizer, options.seed, options.tiny).eval()
-        self.average.requires_grad_(False)
-        decayed = [weight for weight in self.model.parameters() if weight.ndim > 1]
-        others = [weight for weight in self.model.parameters() if weight.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=True)
-        self.step = 0
-        self.elapsed = 0.0
+    def __init__(self, texts: list[str], vectors: Tensor, processor: CLIPProcessor, count: int, seed: int) -> None:
+        self._ids = processor.tokenizer(texts, truncation=True)["input_ids"]
+        self._vectors, self._pad = vectors, processor.tokenizer.pad
+        self._count, self._seed = min(count, len(texts)), seed
 
-    @property
-    def progress(self) -> float:
-        """How much of the budget is used, 0 to 1."""
-        steps = self.options.steps
-        return self.step / steps if steps else self.elapsed / (60.0 * self.options.minutes)
-
-    def learning_rate(self) -> float:
-        """Warm-up, plateau, cosine to zero."""
-        progress = self.progress
-        falling = max(0.0, progress - PLATEAU) / (1 - PLATEAU)
-        return self.options.learning_rate * min(1.0, progress / WARMUP + 0.01, 0.5 * (1 + math.cos(math.pi * falling)))
-
-    def train_step(self) -> float:
-        """One batch. All its choices follow from the seed and the step, so a resumed run draws the same."""
-        rng = random.Random(f"{self.options.seed}:{self.step}")
-        noise = torch.Generator().manual_seed(rng.getrandbits(62))
-        order = rng.sample(range(len(self.trained)), len(self.trained))
-        batch, extra = order[: self.options.batch], order[self.options.batch :][: self.options.extra]
-        styles = [rng.sample(TRAIN_STYLES, 2) for _ in batch]
-        views = [self.pictures[pair[view]][index] for view in (0, 1) for index, pair in zip(batch, styles, strict=True)]
-        captions = [caption(self.trained[index], rng) for index in batch]
-        texts = [one.text for one in captions] + [self.trained[index].label for index in extra]
-        also = torch.tensor([[one.fits(self.trained[index]) for index in batch] for one in captions])
-        tokens = self.processor(text=texts, padding="longest", truncation=True, return_tensors="pt")
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
-        loss = self._loss(augment(torch.stack(views), noise), tokens["input_ids"], also.fill_diagonal_(False))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
-        with torch.no_grad():
-            self.model.logit_scale.clamp_(max=math.log(50.0))
-            kept = min(EMA, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - kept)
-        self.step += 1
-        return loss.item()
-
-    def _loss(self, pixels: Tensor, ids: Tensor, also: Tensor) -> Tensor:
-        # Under bfloat16 a step takes less than half the time; the losses are computed in float32.
+    def loss(self, model: Any, step: int) -> Tensor:
+        """Of the texts of a step."""
+        picked = random.Random(f"words:{self._seed}:{step}").sample(range(len(self._ids)), self._count)
+        inputs = self._pad({"input_ids": [self._ids[i] for i in picked]}, return_tensors="pt")
         with torch.autocast("cpu", torch.bfloat16):
-            image = self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output)
-            text = self.model.text_projection(self.model.text_model(input_ids=ids).pooler_output)
-        image = functional.normalize(image.float(), dim=-1)
-        text = functional.normalize(text.float(), dim=-1)
-        return contrastive_loss(image, text, also, self.model.logit_scale.exp())
-
-    def save(self) -> None:
-        """Write the checkpoint; a kill while writing leaves the one before."""
-        part = self.options.out / "checkpoint.part"
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "elapsed": self.elapsed,
-        }
-        torch.save(state, part)
-        part.replace(self.options.out / "checkpoint.pt")
-
-    def load(self) -> None:
-        """Go on from the checkpoint in the output folder."""
-        path = self.options.out / "checkpoint.pt"
-        if not path.exists():
-            raise ConfigError(f"There is no checkpoint {str(path)!r} to resume from. Leave out --resume to start anew.")
-        state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.elapsed = state["step"], state["elapsed"]
-
-    def report(self) -> None:
-        """Print the recall table of the averaged weights and export them."""
-        print(HEADER)
-        for row in evaluate(self.average, self.processor, self.concepts, self.art):
-            print(row, flush=True)
-        export(self.average, self.processor, self.options.out / "clip")
+            vectors = model.get_text_features(**inputs).pooler_output
+        return likeness_loss(normalize(vectors.float(), dim=-1), self._vectors[picked].float())
 
 
-def contrastive_loss(image: Tensor, text: Tensor, also: Tensor, scale: Tensor) -> Tensor:
-    """InfoNCE between pictures and texts, and between the two pictures of a concept.
-
-    Args:
-        image: unit vectors, shape (2 n, dim): every concept of the batch in one style, then all in another.
-        text: unit vectors, shape (n + m, dim): the captions of the batch, then m that belong to no picture.
-        also: which captions are true of which other concepts, (n, n) bool; these pairs are no wrong answers.
-        scale: the inverse temperature of picture and text.
-    """
-    n = len(image) // 2
-    index = torch.arange(n)
-    logits = scale * image @ text.T
-    ignored = functional.pad(also.T, (0, len(text) - n)).repeat(2, 1)
-    logits = logits.masked_fill(ignored, -torch.inf)
-    from_image = functional.cross_entropy(logits, index.repeat(2))
-    from_text = torch.zeros(())
-    for view in (0, 1):
-        # The caption's other picture is right as well, so it must not count as a wrong answer.
-        masked = logits.T[:n].clone()
-        masked[index, index + (1 - view) * n] = -torch.inf
-        from_text = from_text + functional.cross_entropy(masked, index + view * n) / 2
-    styles = image[:n] @ image[n:].T / STYLE_TEMPERATURE
-    between = (functional.cross_entropy(styles, index) + functional.cross_entropy(styles.T, index)) / 2
-    return (from_image + from_text) / 2 + STYLE_WEIGHT * between
+def distil(model: CLIPModel, teacher: Teacher, steps: int, learning_rate: float) -> None:
+    """Let the text tower alone follow the teacher, which takes a small part of the time of training with pictures."""
+    weights = [weight for name, weight in model.named_parameters() if name.startswith("text_")]
+    optimiser = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    for step in range(steps):
+        share = step / steps
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(1.0, 20 * share + 0.01, 0.5 * (1 + math.cos(math.pi * share)) + 0.1)
+        loss = teacher.loss(model, -1 - step)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        if step % 200 == 0:
+            print(f"text step {step}  loss {loss.item():.3f}", flush=True)
 
 
-def train(options: Options) -> Trainer:
+def run(options: Options) -> tuple[CLIPModel, CLIPProcessor, TrainingReport]:
     """Run the recipe to the end of its budget.
 
     Raises:
-        ConfigError: the data folder lacks an icon set, or there is no checkpoint to resume from.
+        ConfigError: the data folder lacks an icon set, or there is no state to resume from.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(options, *load_data(options.data, options.out))
-    if options.resume:
-        trainer.load()
-    weights = sum(weight.numel() for weight in trainer.model.parameters())
-    print(f"{len(trainer.trained)} of {len(trainer.concepts)} concepts, {weights:,} parameters", flush=True)
-    saved = evaluated = trainer.elapsed
-    losses: list[float] = []
-    while trainer.progress < 1:
-        start = time.monotonic()
-        losses.append(trainer.train_step())
-        trainer.elapsed += time.monotonic() - start
-        if trainer.step % 50 == 0:
-            mean, losses = sum(losses) / len(losses), []
-            minutes, rate = trainer.elapsed / 60, trainer.learning_rate()
-            print(f"step {trainer.step}  {minutes:.1f} min  loss {mean:.3f}  lr {rate:.2e}", flush=True)
-        if trainer.elapsed - saved > 60 * options.checkpoint_minutes:
-            trainer.save()
-            saved = trainer.elapsed
-        if trainer.elapsed - evaluated > 60 * options.evaluate_minutes:
-            trainer.report()
-            evaluated = trainer.elapsed
-    trainer.save()
-    trainer.report()
-    return trainer
+    concepts, art = load_data(options.data, options.out)
+    trained = [concept for concept in concepts if not concept.held_out]
+    held_out = [concept for concept in load_concepts(options.data) if concept.held_out]
+    icons: Icons | None = load_icons(options.data, options.out / "art", held_out) if options.icons else None
+    texts = [text for concept in trained for text in (concept.label, *concept.tags)]
+    names = icons.names if icons else []
+    processor = build_processor(build_tokenizer([*texts * 3, *names], VOCABULARY, MAX_TOKENS))
+    model = build_model(processor.tokenizer, options.seed, options.tiny)
+    teacher = None
+    if options.words:
+        corpus = list(dict.fromkeys([*load_texts(options.data), *names, *texts]))
+        vectors = teach(corpus, options.out / "art")
+        teacher = Teacher(corpus, vectors, processor, options.words, options.seed)
+    if not options.resume:
+        if teacher:
+            distil(model, teacher, options.text_steps, options.learning_rate)
+        if options.images_from:
+            _take_image_tower(model, options.images_from)
+    weights = sum(weight.numel() for weight in model.parameters())
+    print(f"{len(trained)} of {len(concepts)} concepts, {len(names)} icons, {weights:,} parameters", flush=True)
+
+    def judge(model: CLIPModel) -> float:
+        rows = evaluate(model, processor, concepts, art)
+        print("\n".join([HEADER, *map(str, rows)]))
+        print("openmoji", bars(model, processor, concepts, art), flush=True)
+        export(model, processor, options.out / "clip")
+        return rows[0].recall_5
+
+    batches = PocketBatches(
+        trained,
+        art,
+        icons,
+        processor,
+        emoji=options.emoji,
+        icon_count=options.icons,
+        extra=options.extra,
+        seed=options.seed,
+    )
+    report = train(
+        model,
+        batches,
+        options.out / "state",
+        TrainingOptions(
+            steps=options.steps,
+            minutes=options.minutes,
+            learning_rate=options.learning_rate,
+            warmup=0.03,
+            precision="bfloat16",
+            average=0.997,
+            image_weight=0.5,
+            max_scale=50.0,
+            judge_every=options.evaluate_steps,
+            keep_best=False,  # the last weights: choosing by what is held out would be training on it
+            seed=options.seed,
+            device="cpu",
+        ),
+        resume=options.resume,
+        judge=judge,
+        auxiliary=_weighted(teacher.loss) if teacher else None,
+        progress=_print,
+    )
+    return model, processor, report
+
+
+def _weighted(loss: Callable[[Any, int], Tensor]) -> Callable[[Any, int], Tensor]:
+    return lambda model, step: TEACHER_WEIGHT * loss(model, step)
+
+
+def _take_image_tower(model: CLIPModel, folder: Path) -> None:
+    earlier = CLIPModel.from_pretrained(folder)
+    model.vision_model.load_state_dict(earlier.vision_model.state_dict())
+    model.visual_projection.load_state_dict(earlier.visual_projection.state_dict())
+
+
+def _print(progress: Progress) -> None:
+    if progress.step % 50 == 0:
+        print(
+            f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.3f}  "
+            f"lr {progress.learning_rate:.2e}",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -229,15 +194,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=65.0)
+    parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="a budget in steps instead of minutes")
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--text-steps", type=int, default=3000, help="of the text tower alone, before")
+    parser.add_argument("--images-from", type=Path, help="start from the image tower of an earlier model")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", help="go on from the state in --out")
     arguments = vars(parser.parse_args())
     torch.set_num_threads(arguments.pop("threads"))
-    train(Options(**arguments))
+    run(Options(**arguments))
 
 
 if __name__ == "__main__":

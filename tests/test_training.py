@@ -1,0 +1,343 @@
+"""The training loop: what it learns, what survives a kill, and that how it computes changes nothing of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.models.training import Batch, TrainingOptions, train
+
+SIDE, END = 16, 49
+OPTIONS = TrainingOptions(steps=12, average=0.9, image_weight=0.5, judge_every=3, device="cpu", learning_rate=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in another order end in other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def clip_model(dropout=0.1):
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size |= {"projection_dim": 16, "attention_dropout": dropout}
+    text = {**size, "vocab_size": 50, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": END}
+    vision = {**size, "image_size": SIDE, "patch_size": 8}
+    return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16))
+
+
+def siglip_model():
+    from transformers import SiglipConfig, SiglipModel
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**size, "vocab_size": 50, "max_position_embeddings": 8, "projection_size": 32}
+    return SiglipModel(SiglipConfig(text_config=text, vision_config={**size, "image_size": SIDE, "patch_size": 8}))
+
+
+def batch_of(step):
+    """Eight pictures and texts, of four things, one of them easy to see: the brightness is the first token."""
+    rng = torch.Generator().manual_seed(step)
+    shown = torch.arange(8) // 2
+    pixels = torch.randn(8, 3, SIDE, SIDE, generator=rng) * 0.1 + shown.view(8, 1, 1, 1)
+    ids = torch.cat([shown[:, None] + 1, torch.randint(10, 40, (8, 4), generator=rng), torch.full((8, 1), END)], dim=1)
+    return Batch(pixels, ids, positives=shown[:, None] == shown[None, :], concepts=shown)
+
+
+def weights(model):
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def stop_at(step):
+    calls = iter(range(1, 1000))
+    return lambda: next(calls) == step
+
+
+def score(model):
+    """Higher with every step, as the temperature rises in these few."""
+    return -float(model.logit_scale.detach())
+
+
+def alike(model, expected, within):
+    """Weights but for the keys' biases, which no softmax sees: their gradients are rounding errors."""
+    for name, weight in weights(model).items():
+        if not name.endswith("k_proj.bias"):
+            torch.testing.assert_close(expected[name], weight, rtol=0, atol=within)
+
+
+def test_it_learns_what_belongs_together(tmp_path):
+    model = clip_model()
+    report = train(model, batch_of, tmp_path, replace(OPTIONS, steps=60, learning_rate=3e-3))
+    assert report.steps == 60 and report.stopped == "budget"
+    assert sum(report.losses[-5:]) < 0.7 * sum(report.losses[:5])
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, chunk):
+    options = replace(OPTIONS, chunk=chunk)
+    whole, cut, fresh = clip_model(), clip_model(), clip_model()
+    expected = train(whole, batch_of, tmp_path / "whole", options, judge=score)
+    first = train(cut, batch_of, tmp_path / "cut", options, judge=score, stop=stop_at(5))
+    assert (first.steps, first.stopped) == (5, "asked")
+    second = train(fresh, batch_of, tmp_path / "cut", options, judge=score, resume=True)
+    assert first.losses + second.losses == expected.losses
+    assert second.scores == expected.scores and second.best_step == expected.best_step
+    assert equal(weights(fresh), weights(whole))
+    assert not equal(weights(cut), weights(whole))
+
+
+KILLED = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from pathlib import Path
+from dataclasses import replace
+from test_training import OPTIONS, batch_of, clip_model, score, train
+options = replace(OPTIONS, steps=200, checkpoint_minutes=1e-9)
+train(clip_model(), batch_of, Path({out!r}), options, progress=lambda now: print(now.step, flush=True))
+"""
+
+
+def test_a_killed_process_loses_no_more_than_the_steps_since_the_last_state(tmp_path):
+    script = KILLED.format(tests=str(Path(__file__).parent), out=str(tmp_path / "cut"))
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env) as process:
+        for line in process.stdout:
+            if int(line) == 20:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    options = replace(OPTIONS, steps=200, checkpoint_minutes=1e-9)
+    whole, resumed = clip_model(), clip_model()
+    train(whole, batch_of, tmp_path / "whole", replace(options, checkpoint_minutes=3.0))
+    report = train(resumed, batch_of, tmp_path / "cut", options, resume=True)
+    assert report.steps == 200 and len(report.losses) <= 181
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_chunks_change_nothing(tmp_path):
+    # Dropout draws by chunk, so it is off where the two are compared.
+    whole, chunked = clip_model(dropout=0.0), clip_model(dropout=0.0)
+    one = train(whole, batch_of, tmp_path / "a", replace(OPTIONS, steps=3))
+    other = train(chunked, batch_of, tmp_path / "b", replace(OPTIONS, steps=3, chunk=3))
+    assert other.losses == pytest.approx(one.losses, abs=1e-5)
+    alike(whole, weights(chunked), 1e-4)
+
+
+@pytest.mark.parametrize(("tower", "parts"), [("image", ("vision_", "visual_")), ("text", ("text_",))])
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_a_frozen_tower_stays_as_it_is(tmp_path, tower, parts, chunk):
+    model = clip_model()
+    before = weights(model)
+    train(model, batch_of, tmp_path, replace(OPTIONS, freeze=(tower,), chunk=chunk))
+    changed = {name for name, weight in weights(model).items() if not torch.equal(weight, before[name])}
+    assert changed and not any(name.startswith(parts) for name in changed)
+    frozen = {name for name in before if name.startswith(parts)}
+    assert changed >= {name for name in before if name not in frozen and not name.endswith("k_proj.bias")}
+
+
+def test_the_sigmoid_loss_trains_scale_and_bias(tmp_path):
+    model = siglip_model()
+    before = weights(model)
+    report = train(model, batch_of, tmp_path, replace(OPTIONS, steps=40, loss="sigmoid", learning_rate=3e-3))
+    assert report.losses[-1] < report.losses[0]
+    assert not torch.equal(model.logit_bias, before["logit_bias"])
+
+
+def test_the_sigmoid_loss_needs_a_bias(tmp_path):
+    with pytest.raises(ConfigError, match=r"needs a model with a logit_bias.*CLIPModel.*info_nce"):
+        train(clip_model(), batch_of, tmp_path, replace(OPTIONS, loss="sigmoid"))
+
+
+def test_bfloat16_computes_in_it_and_keeps_weights_in_float32(tmp_path):
+    exact, rough = clip_model(), clip_model()
+    train(exact, batch_of, tmp_path / "exact", OPTIONS)
+    train(rough, batch_of, tmp_path / "rough", replace(OPTIONS, precision="bfloat16"))
+    assert {weight.dtype for weight in rough.parameters()} == {torch.float32}
+    assert not equal(weights(rough), weights(exact))
+    alike(exact, weights(rough), 0.03)
+
+
+def test_patience_ends_training_and_the_best_weights_are_kept(tmp_path):
+    scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2])
+    seen = []
+
+    def judge(model):
+        seen.append(weights(model))
+        return next(scores)
+
+    model = clip_model()
+    report = train(model, batch_of, tmp_path, replace(OPTIONS, steps=100, patience=2), judge=judge)
+    assert (report.steps, report.stopped, report.best_step) == (12, "patience", 6)
+    assert report.scores == {3: 0.1, 6: 0.9, 9: 0.5, 12: 0.4}
+    assert equal(weights(model), seen[1])
+
+
+def test_the_last_weights_can_be_asked_for_instead(tmp_path):
+    scores, model, seen = iter([0.9, 0.1, 0.1, 0.1]), clip_model(), []
+
+    def judge(model):
+        seen.append(weights(model))
+        return next(scores)
+
+    report = train(model, batch_of, tmp_path, replace(OPTIONS, keep_best=False), judge=judge)
+    assert report.best_step is None
+    assert equal(weights(model), seen[-1])
+
+
+def test_the_judge_sees_the_average_and_training_goes_on_from_its_own_weights(tmp_path):
+    judged, alone = clip_model(), clip_model()
+    with_judge = train(judged, batch_of, tmp_path / "a", OPTIONS, judge=score)
+    without = train(alone, batch_of, tmp_path / "b", OPTIONS)
+    assert with_judge.losses == without.losses
+    last = clip_model()
+    train(last, batch_of, tmp_path / "c", replace(OPTIONS, average=0.0))
+    assert not equal(weights(alone), weights(last))
+
+
+def test_what_else_is_to_be_learnt_is_added(tmp_path):
+    plain, pulled = clip_model(), clip_model()
+    train(plain, batch_of, tmp_path / "a", OPTIONS)
+    train(pulled, batch_of, tmp_path / "b", OPTIONS, auxiliary=lambda model, step: 100 * (model.logit_scale - 3.0) ** 2)
+    assert abs(score(pulled) + 3.0) < abs(score(plain) + 3.0)
+
+
+def test_progress_tells_of_every_step(tmp_path):
+    told = []
+    train(clip_model(), batch_of, tmp_path, OPTIONS, judge=score, progress=told.append)
+    assert [now.step for now in told] == list(range(1, 13))
+    assert [now.step for now in told if now.score is not None] == [3, 6, 9, 12]
+    assert told[-1].share == 1.0 and told[5].share == 0.5
+    rates = [now.learning_rate for now in told]
+    assert max(rates) == pytest.approx(1e-3) and rates[-1] < 0.2e-3
+
+
+@pytest.mark.parametrize(
+    ("pixels", "rate", "what"), [(float("nan"), 1e-3, "loss of step 2"), (float("inf"), 1e-3, "loss of step 2")]
+)
+def test_a_loss_that_is_no_number_stops_training_and_keeps_the_state(tmp_path, pixels, rate, what):
+    def batches(step):
+        batch = batch_of(step)
+        return replace(batch, pixels=batch.pixels * pixels) if step == 2 else batch
+
+    with pytest.raises(TrainingError, match=rf"The {what} is not a number.*learning rate \(0.001\)"):
+        train(clip_model(), batches, tmp_path, replace(OPTIONS, checkpoint_minutes=1e-9))
+    resumed = train(clip_model(), batch_of, tmp_path, replace(OPTIONS, checkpoint_minutes=1e-9), resume=True)
+    assert len(resumed.losses) == 10
+
+
+def test_a_state_is_neither_overwritten_nor_missed_nor_mixed_up(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing to resume in .*Start without resume"):
+        train(clip_model(), batch_of, tmp_path, OPTIONS, resume=True)
+    train(clip_model(), batch_of, tmp_path, OPTIONS, stop=stop_at(2))
+    with pytest.raises(ConfigError, match=r"has the state of a training\. Go on with resume"):
+        train(clip_model(), batch_of, tmp_path, OPTIONS)
+    with pytest.raises(ConfigError, match=r"was started with learning_rate=0\.001, seed=0"):
+        train(clip_model(), batch_of, tmp_path, replace(OPTIONS, seed=1, learning_rate=1e-4), resume=True)
+    with pytest.raises(ConfigError, match="model of another shape"):
+        train(siglip_model(), batch_of, tmp_path, OPTIONS, resume=True)
+    (tmp_path / "training.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ConfigError, match="is not the state of a training"):
+        train(clip_model(), batch_of, tmp_path, OPTIONS, resume=True)
+
+
+def test_a_run_can_be_given_more_steps(tmp_path):
+    train(clip_model(), batch_of, tmp_path, replace(OPTIONS, steps=4))
+    report = train(clip_model(), batch_of, tmp_path, replace(OPTIONS, steps=9), resume=True)
+    assert report.steps == 9 and len(report.losses) == 5
+
+
+def test_minutes_are_a_budget_over_all_parts(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    options = replace(OPTIONS, steps=None, minutes=0.5, checkpoint_minutes=1e-9)
+    assert train(clip_model(), batch_of, tmp_path, options, stop=stop_at(2)).steps == 2
+    assert train(clip_model(), batch_of, tmp_path, options, resume=True).steps == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": None}, "steps or minutes"),
+        ({"minutes": 3.0}, "steps or minutes"),
+        ({"steps": 0}, "above 0"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"chunk": 0}, "chunk"),
+        ({"patience": 0}, "patience"),
+        ({"warmup": 0.5}, "warmup <= plateau"),
+        ({"average": 1.0}, "average"),
+        ({"loss": "triplet"}, "'info_nce' or 'sigmoid'"),
+        ({"precision": "int8"}, "precision must be one of"),
+        ({"freeze": ("image", "text")}, "not both"),
+        ({"freeze": ("vision",)}, "'image' or 'text'"),
+        ({"judge_every": -1}, "judge_every"),
+    ],
+)
+def test_options_that_cannot_be_used(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(OPTIONS, **wrong)
+
+
+WORKER = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from pathlib import Path
+from dataclasses import replace
+from safetensors.torch import save_file
+from test_training import OPTIONS, batch_of, clip_model, train, weights
+model = clip_model(dropout=0.0)
+report = train(model, batch_of, Path({out!r}), replace(OPTIONS, steps=4, chunk={chunk}))
+import torch.distributed as dist
+if dist.get_rank() == 0:
+    save_file(weights(model), {result!r})
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_three_processes_learn_what_one_does(tmp_path, chunk):
+    pytest.importorskip("accelerate")
+    from safetensors.torch import load_file
+
+    result = tmp_path / "weights.safetensors"
+    tests = str(Path(__file__).parent)
+    script = WORKER.format(tests=tests, out=str(tmp_path / "run"), result=str(result), chunk=chunk)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "ACCELERATE_USE_CPU": "true"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(3)
+    ]
+    ends = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], ends
+    alone = clip_model(dropout=0.0)
+    train(alone, batch_of, tmp_path / "alone", replace(OPTIONS, steps=4))
+    alike(alone, load_file(result), 1e-5)
