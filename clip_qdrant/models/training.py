@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -50,7 +51,7 @@ class Batch:
 
 
 Batches: TypeAlias = Callable[[int], Batch]
-"""The batch of a step; for the same step always the same."""
+"""The batch of a step; for the same step always the same. Called in a thread, one step ahead."""
 
 Judge: TypeAlias = Callable[[Any], float]
 """How good a model is, recall on pairs that it is not trained on, say; higher is better."""
@@ -237,11 +238,15 @@ class _Run:
     ) -> TrainingReport:
         state, options = self._state, self._options
         saved, stopped = state.seconds, "budget"
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+        forked = torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
+        with forked, ThreadPoolExecutor(1, "clip-qdrant-batches") as pool:
+            ahead = pool.submit(batches, state.step)
             while self.share < 1:
                 start = time.perf_counter()
                 rate = self.learning_rate()
-                loss = self._step(batches(state.step), rate, auxiliary)
+                # The next batch is made, pictures decoded and all, while this one is learnt from.
+                batch, ahead = ahead.result(), pool.submit(batches, state.step + 1)
+                loss = self._step(batch, rate, auxiliary)
                 self._losses.append(loss)
                 state.step += 1
                 state.seconds += time.perf_counter() - start
@@ -252,7 +257,8 @@ class _Run:
                 progress(Progress(state.step, min(self.share, 1.0), state.seconds / 60, loss, rate, score))
                 out_of_patience = options.patience is not None and state.without_better >= options.patience
                 asked = bool(self._workers.same(float(stop())))
-                if last or asked or out_of_patience or state.seconds - saved > 60 * options.checkpoint_minutes:
+                due = self._workers.same(state.seconds - saved) > 60 * options.checkpoint_minutes
+                if last or asked or out_of_patience or due:
                     self._workers.by_first(state.save)
                     saved = state.seconds
                 if asked or (out_of_patience and not last):
