@@ -51,15 +51,29 @@ class Towers(Protocol):
         ...
 
 
-def load_towers(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, trust_remote_code: bool) -> Towers:
+def load_towers(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    trust_remote_code: bool,
+    bare: bool = False,
+) -> Towers:
     """Load a checked checkpoint.
+
+    Args:
+        checkpoint: with the files.
+        device: where to.
+        dtype: in what precision.
+        trust_remote_code: run Python code that the model brings.
+        bare: the network of transformers alone, also where the folder is one of sentence-transformers.
 
     Raises:
         ModelFormatError: it is not an image and text encoder, or a file of it is broken.
     """
-    with _quiet():
+    with quiet():
         try:
-            if checkpoint.is_sentence_transformer:
+            if checkpoint.is_sentence_transformer and not bare:
                 from clip_qdrant.models.towers_sentence import SentenceTowers
 
                 return SentenceTowers(checkpoint, device, dtype, trust_remote_code=trust_remote_code)
@@ -76,8 +90,8 @@ def load_towers(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and load reports while loading: what matters of them is raised as an error."""
+def quiet() -> Iterator[None]:
+    """No progress bars and reports while a model is loaded or saved: what matters of them is raised as an error."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ModelFormatError
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class TransformersTowers:
-    """See `towers.Towers`."""
+    """See `towers.Towers`.
+
+    Attributes:
+        model: transformers' own, which `training_model` trains.
+    """
 
     def __init__(
         self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, trust_remote_code: bool
@@ -47,8 +52,7 @@ class TransformersTowers:
                 f"The weights of {checkpoint.name!r} lack {len(wrong)} of the parts that its config.json names, "
                 f"{wrong[0]!r} among them. Check that the copy is whole."
             )
-        self._model = model.to(device).eval()
-        self._device, self._dtype = device, dtype
+        self.model = model.to(device).eval()
         self._rules = text_rules(config.model_type)
         self.max_tokens = int(
             min(
@@ -81,7 +85,17 @@ class TransformersTowers:
 
     def embed_windows(self, windows: Sequence[list[int]]) -> torch.Tensor:
         """Vectors (n, dim) of token ids."""
-        batch = self._tokenizer.pad(
+        return vectors_of(self.model.get_text_features(**self.tokens(windows).to(self.model.device)))
+
+    def embed_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Vectors (n, dim) of RGB images."""
+        batch = self.pixels(images)
+        batch["pixel_values"] = batch["pixel_values"].to(self.model.dtype)
+        return vectors_of(self.model.get_image_features(**batch.to(self.model.device)))
+
+    def tokens(self, windows: Sequence[list[int]]) -> Any:
+        """What the text tower takes of token ids: `input_ids` (n, tokens), and a mask where the model knows one."""
+        return self._tokenizer.pad(
             {"input_ids": [[*self._prefix, *ids, *self._suffix] for ids in windows]},
             padding=self._rules.padding,
             max_length=self.max_tokens,
@@ -89,13 +103,16 @@ class TransformersTowers:
             return_tensors="pt",
             verbose=False,
         )
-        return vectors_of(self._model.get_text_features(**batch.to(self._device)))
 
-    def embed_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Vectors (n, dim) of RGB images."""
-        batch = self._processor(images=[shorten(image, self._processor) for image in images], return_tensors="pt")
-        batch["pixel_values"] = batch["pixel_values"].to(self._dtype)
-        return vectors_of(self._model.get_image_features(**batch.to(self._device)))
+    def pixels(self, images: Sequence[Image.Image]) -> Any:
+        """What the image tower takes of RGB images: `pixel_values`, and what else the model wants."""
+        return self._processor(images=[shorten(image, self._processor) for image in images], return_tensors="pt")
+
+    def save(self, folder: Path) -> None:
+        """Write the model with its tokenizer and image processor, as transformers reads them."""
+        self.model.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
+        self._processor.save_pretrained(folder)
 
     def _check_tokenizer(self, checkpoint: Checkpoint) -> None:
         """Without its files transformers makes a tokenizer that knows no words, and says nothing."""
