@@ -71,7 +71,7 @@ def test_what_is_written_three_libraries_load_alike(folder, tmp_path, half):
     options = TrainingOptions(steps=2, learning_rate=1e-3, device="cpu")
     train(trainable.model, lambda step: _batch(trainable), tmp_path / "state", options)
     saved = tmp_path / "new" / "model"
-    save_trained(trainable, saved, "# A card\n", half=half)
+    save_trained(trainable, saved, {"README.md": "# A card\n"}, half=half)
     expected = torch.cat([trainable.embed_images(IMAGES), trainable.embed_texts(TEXTS)]).numpy()
     within = 2e-2 if half else 1e-5
     np.testing.assert_allclose(vectors_of(ClipEncoder(saved, dtype="float32", device="cpu")), expected, atol=within)
@@ -91,7 +91,7 @@ def test_what_is_written_three_libraries_load_alike(folder, tmp_path, half):
 
 def test_what_is_written_can_be_trained_again(tmp_path):
     first = load_trainable(make_clip(tmp_path / "clip"))
-    save_trained(first, tmp_path / "once", "")
+    save_trained(first, tmp_path / "once", {})
     again = load_trainable(tmp_path / "once")
     assert all(torch.equal(weight, first.weights()[name]) for name, weight in again.weights().items())
 
@@ -148,17 +148,17 @@ def test_nothing_is_overwritten_and_no_half_folder_stays(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match="is there already"):
             check_free(taken)
         with pytest.raises(ConfigError, match="is there already"):
-            save_trained(trainable, taken, "")
+            save_trained(trainable, taken, {})
     assert (full / "mine.txt").read_text() == "mine"
     empty = tmp_path / "empty"
     empty.mkdir()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(json, "loads", _interrupted)
-        save_trained(trainable, empty, "")
+        save_trained(trainable, empty, {})
     assert not any(empty.iterdir())
     # What a kill left behind is not in the way.
     (tmp_path / ".empty.part" / "plain").mkdir(parents=True)
-    save_trained(trainable, empty, "")
+    save_trained(trainable, empty, {})
     assert (empty / "model.safetensors").is_file() and not (tmp_path / ".empty.part").exists()
 
 

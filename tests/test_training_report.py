@@ -82,8 +82,13 @@ def test_the_card_has_data_recipe_figures_and_limits():
         trained=1234, notes=["It was trained on birds alone."],
     )  # fmt: skip
     assert card.startswith("---\n") and "# A CLIP model, from pocket" in card
-    assert "Photos of birds. 1,234 pairs" in card and "40 images with\n80 captions" not in card
+    assert "Photos of birds. 1,234 pairs" in card and "On 40 images with 80 captions" in card
     assert "| steps | 300 |" in card
     assert "| text to image | recall@1 | 0.100 | 0.500 |" in card and "| image to text | MRR | 0.160 | 0.560 |" in card
     assert "- It was trained on birds alone." in card
     assert before.to_dict()["image_to_text"]["recall_5"] == 0.21
+
+
+def test_the_card_says_when_nothing_was_held_out():
+    card = model_card(base="pocket", data="Birds.", recipe={}, before=None, after=None, trained=9)
+    assert "None: nothing was held out." in card and "nobody knows how good it is" in card and "| before |" not in card

@@ -55,11 +55,11 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
 def report(report: IngestReport, *, as_json: bool) -> None:
     """What became of the records, and of those that failed why."""
     if as_json:
-        _json(asdict(report))
+        document(asdict(report))
         return
     if report.failed:
         failures = [[failure.source, failure.reason] for failure in report.failed]
-        _table(["not indexed", "why"], failures, Console(stderr=True))
+        table(["not indexed", "why"], failures, Console(stderr=True))
     rate = report.total / report.seconds if report.seconds else 0.0
     Console(soft_wrap=True).print(
         f"{report.embedded:,} embedded, {report.copied:,} copied, {report.updated:,} updated, "
@@ -72,18 +72,18 @@ def hits(query: str, hits: Sequence[Hit], *, as_json: bool) -> None:
     """The answers of a search, best first."""
     if as_json:
         keys = ("id", "score", "source", "text", "metadata")
-        _json({"query": query, "hits": [{key: getattr(hit, key) for key in keys} for hit in hits]})
+        document({"query": query, "hits": [{key: getattr(hit, key) for key in keys} for hit in hits]})
         return
     if not hits:
         note("Nothing found.")
         return
-    _table(["score", "source", "text"], [[f"{hit.score:.3f}", hit.source or hit.id, hit.text or ""] for hit in hits])
+    table(["score", "source", "text"], [[f"{hit.score:.3f}", hit.source or hit.id, hit.text or ""] for hit in hits])
 
 
 def collections(described: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """The collections of a location."""
     if as_json:
-        _json(described)
+        document(described)
         return
     if not described:
         note("No collections.")
@@ -91,7 +91,7 @@ def collections(described: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     rows = [
         [", ".join(value) if isinstance(value, list) else _cell(value) for value in one.values()] for one in described
     ]
-    _table(list(described[0]), rows)
+    table(list(described[0]), rows)
 
 
 def demo(shown: Shown) -> None:
@@ -103,14 +103,15 @@ def demo(shown: Shown) -> None:
         [row.title, row.note, ", ".join(f"{name} {score}" for _, name, score in row.cells[:_SHOWN])]
         for row in shown.rows
     ]
-    _table(["query", "asked as", "found"], rows)
+    table(["query", "asked as", "found"], rows)
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
+    """Rows under columns on a terminal, lines with tabs elsewhere."""
     console = console or Console()
     if not console.is_terminal:
         for row in rows:
@@ -127,5 +128,6 @@ def _printable(cell: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in cell)
 
 
-def _json(document: Any) -> None:
+def document(document: Any) -> None:
+    """A JSON document."""
     Console().file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")

@@ -129,13 +129,13 @@ def check_free(folder: Path) -> None:
         raise ConfigError(f"{str(folder)!r} is there already. Name a new folder, or remove it.")
 
 
-def save_trained(trainable: Trainable, folder: Path, card: str, *, half: bool = False) -> None:
+def save_trained(trainable: Trainable, folder: Path, texts: Mapping[str, str], *, half: bool = False) -> None:
     """Write a model so that transformers, sentence-transformers and `ClipEncoder` load it; whole, or not at all.
 
     Args:
         trainable: the model.
         folder: a new one.
-        card: the text of its README.md.
+        texts: files to lie beside it, by name: its README.md, the model card.
         half: store the weights as float16, in half the space; they are still loaded as float32.
 
     Raises:
@@ -152,7 +152,8 @@ def save_trained(trainable: Trainable, folder: Path, card: str, *, half: bool = 
         if half:
             _store_half(plain)
         _as_sentence_transformer(plain, text_rules(trainable.model.config.model_type), trainable.towers.max_tokens)
-        (plain / "README.md").write_text(card, encoding="utf-8")
+        for name, text in texts.items():
+            (plain / name).write_text(text, encoding="utf-8")
         for path in plain.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         if folder.is_dir():

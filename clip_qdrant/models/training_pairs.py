@@ -34,11 +34,13 @@ class Pair:
         image: whatever `open_image` opens; it is opened when it is learnt from, not before.
         captions: at least one; each is a right answer.
         concept: pairs of the same concept are right answers to each other; "" for a concept of its own.
+        content: the content hash of the image, where it is known; "" where it is not.
     """
 
     image: ImageSource = field(repr=False)
     captions: tuple[str, ...]
     concept: str = ""
+    content: str = ""
 
 
 HardNegatives: TypeAlias = Callable[[Sequence[Pair]], Sequence[str]]

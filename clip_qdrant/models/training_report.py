@@ -96,8 +96,8 @@ def model_card(
     base: str,
     data: str,
     recipe: Mapping[str, Any],
-    before: Figures,
-    after: Figures,
+    before: Figures | None,
+    after: Figures | None,
     trained: int,
     notes: Sequence[str] = (),
 ) -> str:
@@ -107,31 +107,13 @@ def model_card(
         base: the name of the model that training started from.
         data: what it was trained on, in words; no path of this machine.
         recipe: settings by name.
-        before: of the base model on pairs that were held out.
+        before: of the base model on pairs that were held out; None where there were none.
         after: of the trained model on the same.
         trained: how many pairs it was trained on.
         notes: further limits, a sentence each.
     """
-    rows = [
-        f"| {way} | {name} | {getattr(old, key):.3f} | {getattr(new, key):.3f} |"
-        for way, old, new in (
-            ("text to image", before.text_to_image, after.text_to_image),
-            ("image to text", before.image_to_text, after.image_to_text),
-        )
-        for name, key in (
-            ("recall@1", "recall_1"),
-            ("recall@5", "recall_5"),
-            ("recall@10", "recall_10"),
-            ("MRR", "mrr"),
-        )
-    ]
     settings = [f"| {name} | {value} |" for name, value in recipe.items()]
-    limits = [
-        f"The figures are of {after.images} images of the same kind as those it was trained on. Of other images they "
-        "say nothing: measure it on yours, and the base model beside it.",
-        "It has the biases of its base model and of the captions it was trained on.",
-        *notes,
-    ]
+    limits = [_held_out(after), "It has the biases of its base model and of the captions it was trained on.", *notes]
     return "\n".join(
         [
             "---",
@@ -154,8 +136,7 @@ def model_card(
             "",
             "## Data",
             "",
-            f"{data} {trained:,} pairs of an image and its captions were learnt from; {after.images:,} images with "
-            f"{after.texts:,} captions were held out for the figures.",
+            f"{data} {trained:,} pairs of an image and its captions were learnt from.",
             "",
             "## Recipe",
             "",
@@ -165,11 +146,7 @@ def model_card(
             "",
             "## Figures",
             "",
-            "On the held-out pairs, each query against all of them.",
-            "",
-            "| direction | measure | before | after |",
-            "|---|---|---:|---:|",
-            *rows,
+            *_table(before, after),
             "",
             "## Limits",
             "",
@@ -177,6 +154,36 @@ def model_card(
             "",
         ]
     )
+
+
+def _held_out(figures: Figures | None) -> str:
+    if figures is None:
+        return "Nothing was held out, so nobody knows how good it is. Measure it, and the base model beside it."
+    return (
+        f"The figures are of {figures.images:,} images of the same kind as those it was trained on. Of other images "
+        "they say nothing: measure it on yours, and the base model beside it."
+    )
+
+
+def _table(before: Figures | None, after: Figures | None) -> list[str]:
+    if before is None or after is None:
+        return ["None: nothing was held out."]
+    names = {"recall@1": "recall_1", "recall@5": "recall_5", "recall@10": "recall_10", "MRR": "mrr"}
+    ways = {
+        "text to image": (before.text_to_image, after.text_to_image),
+        "image to text": (before.image_to_text, after.image_to_text),
+    }
+    return [
+        f"On {after.images:,} images with {after.texts:,} captions that were held out, each query against all of them.",
+        "",
+        "| direction | measure | before | after |",
+        "|---|---|---:|---:|",
+        *(
+            f"| {way} | {name} | {getattr(old, key):.3f} | {getattr(new, key):.3f} |"
+            for way, (old, new) in ways.items()
+            for name, key in names.items()
+        ),
+    ]
 
 
 def _belonging(pairs: Sequence[Pair], texts: Sequence[str]) -> NDArray[np.bool_]:

@@ -1,0 +1,151 @@
+"""A model adapted to pictures of one's own, from pairs to a folder that everything loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clip_qdrant.errors import ConfigError
+from clip_qdrant.models.augmentation import Augmentation
+from clip_qdrant.models.training import Progress, TrainingOptions, TrainingReport, train
+from clip_qdrant.models.training_model import check_free, interpolate, load_trainable, save_trained
+from clip_qdrant.models.training_pairs import PairBatches
+from clip_qdrant.models.training_report import Figures, evaluate, model_card
+
+if TYPE_CHECKING:
+    from clip_qdrant.collection.pairs import Parts
+    from clip_qdrant.models.augmentation import Augment
+    from clip_qdrant.models.training_pairs import HardNegatives
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneReport:
+    """What came of it.
+
+    Attributes:
+        before: of the base model on the test part, or None without one.
+        after: of the new model on the same.
+        training: how it went.
+        kept: the share of the training that the new model keeps.
+        saved: whether the model was written; not when training was asked to stop.
+        problems: pictures that could not be opened, and why.
+    """
+
+    before: Figures | None
+    after: Figures | None
+    training: TrainingReport
+    kept: float
+    saved: bool
+    problems: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+
+def finetune(
+    base: str | Path,
+    parts: Parts,
+    out: str | Path,
+    options: TrainingOptions,
+    *,
+    batch: int = 64,
+    keep: float = 1.0,
+    images_per_concept: int = 1,
+    augment: Augment | None = None,
+    hard_negatives: HardNegatives | None = None,
+    resume: bool = False,
+    half: bool = False,
+    data: str = "Pictures with captions.",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> FinetuneReport:
+    """Adapt a model to pairs, and write it.
+
+    While it trains, the state is in a folder beside `out`, `OUT.training`; it is removed when the model is written.
+
+    Args:
+        base: the model to start from, as `ClipEncoder` takes it.
+        parts: from `pairs.split`. The judge's part decides when to stop and which weights are best; the test part gives
+            the figures. Either may be empty.
+        out: a new folder for the model, `README.md` (its card) and `training.json` (this report).
+        options: of training.
+        batch: how many pairs a step compares. More is better: see `TrainingOptions.chunk` for the memory.
+        keep: the share of the training to keep, the rest stays as the base model was (WiSE-FT): 0.5 forgets less of
+            what the base model knew.
+        images_per_concept: see `PairBatches`.
+        augment: see `PairBatches`; an `Augmentation` if not given.
+        hard_negatives: see `PairBatches` and `MinedNegatives`.
+        resume: go on from the state of a run that was interrupted, with the same arguments.
+        half: store the weights as float16.
+        data: what the pairs are, in words, for the card.
+        revision: of the base model, on the Hub.
+        trust_remote_code: run Python code that the base model brings.
+        progress: called after every step.
+        stop: asked after every step; when it says so, the state is kept, and no model is written.
+
+    Raises:
+        ConfigError: `out` is there already, `keep` is no share, or see `training.train`.
+        ModelNotFoundError, ModelFormatError: the base model cannot be loaded.
+        TrainingError: see `training.train` and `PairBatches`.
+    """
+    if not 0.0 <= keep <= 1.0:
+        raise ConfigError(f"keep is the share of the training to keep, from 0 to 1, got {keep!r}.")
+    folder = Path(out).expanduser().absolute()
+    check_free(folder)
+    state = folder.with_name(f"{folder.name}.training")
+    trainable = load_trainable(base, revision=revision, trust_remote_code=trust_remote_code)
+    start = trainable.weights()
+    before = evaluate(trainable, parts.test) if parts.test else None
+    batches = PairBatches(
+        parts.train,
+        trainable,
+        batch=batch,
+        seed=options.seed,
+        images_per_concept=images_per_concept,
+        augment=augment or Augmentation(),
+        hard_negatives=hard_negatives,
+    )
+    report = train(
+        trainable.model,
+        batches,
+        state,
+        options,
+        resume=resume,
+        judge=(lambda _: evaluate(trainable, parts.judge).mean_recall) if parts.judge else None,
+        progress=progress,
+        stop=stop,
+    )
+    problems = tuple(batches.problems.values())
+    if report.stopped == "asked":
+        return FinetuneReport(before, None, report, keep, saved=False, problems=problems)
+    interpolate(start, trainable.model, keep)
+    after = evaluate(trainable, parts.test) if parts.test else None
+    result = FinetuneReport(before, after, report, keep, saved=True, problems=problems)
+    recipe = _recipe(options, report, batch=batch, keep=keep, images_per_concept=images_per_concept)
+    card = model_card(
+        base=trainable.name if not Path(trainable.name).is_absolute() else Path(trainable.name).name,
+        data=data,
+        recipe=recipe,
+        before=before,
+        after=after,
+        trained=len(parts.train),
+    )
+    told = json.dumps(result.to_dict(), indent=2) + "\n"
+    save_trained(trainable, folder, {"README.md": card, "training.json": told}, half=half)
+    shutil.rmtree(state, ignore_errors=True)
+    return result
+
+
+def _recipe(options: TrainingOptions, report: TrainingReport, **more: Any) -> dict[str, Any]:
+    """The settings that matter, by name."""
+    wanted = ("learning_rate", "weight_decay", "loss", "precision", "freeze", "average", "image_weight", "seed")
+    settings = {name: getattr(options, name) for name in wanted}
+    settings["freeze"] = ", ".join(options.freeze) or "nothing"
+    return {"steps": report.steps, **settings, **more, "weights of step": report.best_step or report.steps}
