@@ -32,7 +32,11 @@ async def main(llm: FunctionCallingLLM, question: str = "Which of my drawings sh
 
 
 if __name__ == "__main__":
-    from llama_index.llms.openai_like import OpenAILike
-
+    try:
+        from llama_index.llms.openai_like import OpenAILike
+    except ImportError:
+        raise SystemExit("A model is needed for this one: pip install llama-index-llms-openai-like") from None
+    if not {"LLM_URL", "LLM_MODEL"} <= os.environ.keys():
+        raise SystemExit("Say by LLM_URL and LLM_MODEL where the model is; see the top of this file.")
     model = OpenAILike(os.environ["LLM_MODEL"], api_base=os.environ["LLM_URL"], is_function_calling_model=True)
     print(asyncio.run(main(model)))

@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from inspect import signature
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core import StorageContext
+from llama_index.core.indices.base import BaseIndex
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
 from llama_index.core.ingestion import run_transformations
-from llama_index.core.schema import BaseNode, Document, NodeRelationship
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import BaseNode, Document, IndexNode, NodeRelationship
 from llama_index.core.settings import Settings
 from llama_index.core.utils import iter_batch
 
 from clip_qdrant.collection.clip import ClipCollection
 from clip_qdrant.errors import ConfigError, ImageError
+from clip_qdrant.llamaindex.budget import ImageBudget
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
 from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.nodes import image_of, text_of
 from clip_qdrant.llamaindex.reader import ClipReader
 from clip_qdrant.llamaindex.retrievers import ClipRetriever, Using
+from clip_qdrant.llamaindex.store_retriever import StoreRetriever
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 from clip_qdrant.llamaindex.vector_store_points import all_of, point_id_of
 from clip_qdrant.sources import Problem, log_problem
@@ -34,10 +41,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
+    from llama_index.core.base.base_query_engine import BaseQueryEngine
     from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.data_structs.data_structs import IndexDict
     from llama_index.core.embeddings.utils import EmbedType
+    from llama_index.core.llms.utils import LLMType
     from llama_index.core.schema import TransformComponent
     from typing_extensions import Self
 
@@ -65,7 +74,7 @@ class ClipIndex(VectorStoreIndex):
         **kwargs: of LlamaIndex's `VectorStoreIndex`.
 
     Raises:
-        ConfigError: another vector store, or another embedding model.
+        ConfigError: another vector store, another embedding model, or an argument that there is not.
     """
 
     def __init__(
@@ -77,6 +86,9 @@ class ClipIndex(VectorStoreIndex):
         image_embed_model: ClipEmbedding | None = None,
         **kwargs: Any,
     ) -> None:
+        unknown = sorted(kwargs.keys() - _arguments_of(VectorStoreIndex, BaseIndex))
+        if unknown:
+            raise ConfigError(f"ClipIndex takes no argument {unknown[0]!r}.")
         store = storage_context.vector_store if storage_context is not None else None
         if storage_context is None or not isinstance(store, ClipQdrantVectorStore):
             raise ConfigError(
@@ -91,6 +103,7 @@ class ClipIndex(VectorStoreIndex):
         _check_image_store(storage_context.vector_stores.get("image"), store)
         if nodes is None and kwargs.get("index_struct") is None:
             nodes = []
+        self._writing = Lock()
         super().__init__(nodes, storage_context=storage_context, embed_model=model, **kwargs)
 
     @classmethod
@@ -146,19 +159,45 @@ class ClipIndex(VectorStoreIndex):
     def as_retriever(self, **kwargs: Any) -> BaseRetriever:
         """A `ClipRetriever` of pictures and texts, with its arguments.
 
-        Arguments of LlamaIndex's own retriever alone (`vector_store_query_mode="hybrid"`, …) give that one, and so does
-        a collection with one vector for pictures and texts alike. What neither has is left to the engine around it,
-        which hands all its arguments on.
+        Arguments of LlamaIndex's own retriever alone (`vector_store_query_mode="hybrid"`, …) give a `StoreRetriever`,
+        and so does a collection with one vector for pictures and texts alike. What neither has is left to the engine
+        around it, which hands all its arguments on.
+
+        Raises:
+            ConfigError: an argument that is nearly the name of one.
         """
+        _check_spelling(kwargs)
         if any(name in kwargs for name in _OF_THE_STOCK_RETRIEVER) or not self._store.is_by_kind:
-            return super().as_retriever(**kwargs)
+            stock: dict[str, Any] = {"callback_manager": self._callback_manager, "object_map": self._object_map}
+            return StoreRetriever(self, embed_model=self._model, **stock | kwargs)
         wanted = {"doc_id": kwargs.pop("doc_ids", None), "$id": _point_ids(kwargs.pop("node_ids", None))}
         scope = {field: {"in": list(ids)} for field, ids in wanted.items() if ids}
         if scope:
             kwargs["filters"] = all_of(to_filter(scope), to_qdrant_filter(kwargs.get("filters")))
-        kwargs = {name: value for name, value in kwargs.items() if name in signature(ClipRetriever).parameters}
-        own = {"using": self._store.using, "callback_manager": self._callback_manager, "object_map": self._object_map}
+        kwargs = {name: value for name, value in kwargs.items() if name in _arguments_of(ClipRetriever)}
+        own: dict[str, Any] = {
+            "using": self._store.using,
+            "query_instruction": self._model.query_instruction,
+            "callback_manager": self._callback_manager,
+            "object_map": self._object_map,
+        }
         return ClipRetriever(self.collection, **own | kwargs)
+
+    def as_query_engine(self, llm: LLMType | None = None, **kwargs: Any) -> BaseQueryEngine:
+        """A query engine over `as_retriever`; with `multimodal=True` its model sees the pictures, within a budget.
+
+        An `ImageBudget` among the `node_postprocessors` says how large and how many; it is last if it is not given.
+        """
+        postprocessors = list(kwargs.get("node_postprocessors") or ())
+        if kwargs.get("multimodal") and not any(isinstance(one, ImageBudget) for one in postprocessors):
+            kwargs["node_postprocessors"] = [*postprocessors, ImageBudget()]
+        return super().as_query_engine(llm, **kwargs)
+
+    def insert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
+        """Insert nodes; those given stay as they are."""
+        # LlamaIndex takes the object out of an IndexNode that cannot be written as JSON.
+        copies = [node.model_copy() if isinstance(node, IndexNode) else node for node in nodes]
+        super().insert_nodes(copies, **insert_kwargs)
 
     def insert(self, document: Document, **insert_kwargs: Any) -> None:
         """Insert a document."""
@@ -275,11 +314,13 @@ class ClipIndex(VectorStoreIndex):
         if not documents:
             return
         nodes = self._nodes_of(documents)
-        before = {node.node_id for stored in self._stored(documents).values() for node in stored}
-        self.insert_nodes(nodes, **update_kwargs.get("insert_kwargs", {}))
-        gone = before - {node.node_id for node in nodes}
-        if gone:
-            self.delete_nodes(sorted(gone), **update_kwargs.get("delete_kwargs", {}))
+        # Of two updates at a time each would leave the other's nodes, which it has not seen.
+        with self._writing:
+            before = {node.node_id for stored in self._stored(documents).values() for node in stored}
+            self.insert_nodes(nodes, **update_kwargs.get("insert_kwargs", {}))
+            gone = before - {node.node_id for node in nodes}
+            if gone:
+                self.delete_nodes(sorted(gone), **update_kwargs.get("delete_kwargs", {}))
 
     def _stored(self, documents: Sequence[Document]) -> dict[str, list[BaseNode]]:
         """What the collection holds of documents, by their ids."""
@@ -317,6 +358,29 @@ def _is_unchanged(document: Document, stored: Sequence[BaseNode]) -> bool:
     return known is not None and [(node.metadata.get(CONTENT_HASH), node.get_content()) for node in stored] == [
         (known, document.get_content())
     ]
+
+
+def _arguments_of(*kinds: type) -> frozenset[str]:
+    """The names of what classes are made with."""
+    return frozenset(name for kind in kinds for name in signature(kind).parameters) - {"kwargs"}
+
+
+def _check_spelling(kwargs: Mapping[str, Any]) -> None:
+    """Refuse what is nearly an argument of a retriever: it would be left out without a word.
+
+    Raises:
+        ConfigError: with the name that was meant.
+    """
+    known = _arguments_of(ClipRetriever, StoreRetriever) | {"vector_store_kwargs"}
+    for name in kwargs.keys() - known - _arguments_of_engines():
+        meant = get_close_matches(name, known, n=1, cutoff=0.8)
+        if meant:
+            raise ConfigError(f"A retriever takes no argument {name!r}. Did you mean {meant[0]!r}?")
+
+
+@cache
+def _arguments_of_engines() -> frozenset[str]:
+    return frozenset(signature(RetrieverQueryEngine.from_args).parameters)
 
 
 def _point_ids(node_ids: Sequence[str] | None) -> list[str]:

@@ -78,10 +78,11 @@ def picture_of(bundle: QueryBundle) -> Picture | None:
     return image if image is not None else Path(bundle.image_path) if bundle.image_path else None
 
 
-def vector_of(encoder: Encoder, bundle: QueryBundle) -> NDArray[np.float32]:
+def vector_of(encoder: Encoder, bundle: QueryBundle, instruction: str | None = None) -> NDArray[np.float32]:
     """The unit vector (dim,) of a bundle: its embedding if it has one, else of its texts and its picture.
 
-    Several texts are averaged, as LlamaIndex does; words and a picture together count half each.
+    Several texts are averaged, as LlamaIndex does; words and a picture together count half each. An instruction is put
+    before each text.
 
     Raises:
         ConfigError: the bundle is empty, or cancels itself out.
@@ -94,5 +95,5 @@ def vector_of(encoder: Encoder, bundle: QueryBundle) -> NDArray[np.float32]:
     picture = picture_of(bundle)
     if not texts and picture is None:
         raise ConfigError("The query is empty. Give it a text or an image.")
-    parts: list[Any] = [(text, 1 / len(texts)) for text in texts]
+    parts: list[Any] = [((instruction or "") + text, 1 / len(texts)) for text in texts]
     return query_vector(encoder, [*parts, *([(picture, 1.0)] if picture is not None else [])])

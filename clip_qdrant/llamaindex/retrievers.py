@@ -47,6 +47,7 @@ class ClipRetriever(MultiModalRetriever):
         text_similarity_top_k: of "both", how many by text vectors, likewise.
         fusion: of "both": "rank" (reciprocal rank fusion), or "calibrated": by how far an answer lies above chance,
             in standard deviations (see `collection.fusion`). The nodes' scores are then those of the fusion.
+        query_instruction: what is put before the words of a query; a `ClipIndex` passes its embedding model's.
         **kwargs: of LlamaIndex's `BaseRetriever`.
 
     Raises:
@@ -65,6 +66,7 @@ class ClipRetriever(MultiModalRetriever):
         image_similarity_top_k: int | None = None,
         text_similarity_top_k: int | None = None,
         fusion: FusionMode = "rank",
+        query_instruction: str | None = None,
         **kwargs: Any,
     ) -> None:
         numbers = {
@@ -84,6 +86,7 @@ class ClipRetriever(MultiModalRetriever):
         self.using: Using = using
         self.similarity_cutoff = similarity_cutoff
         self.fusion: FusionMode = fusion
+        self.query_instruction = query_instruction
         self._where = to_qdrant_filter(filters)
         self._leg_top_k: dict[Leg, int] = {
             "image": image_similarity_top_k or similarity_top_k,
@@ -154,7 +157,7 @@ class ClipRetriever(MultiModalRetriever):
         return await self._turns.run(self._retrieve, query_bundle)
 
     def _search(self, bundle: QueryBundle, using: Using) -> list[NodeWithScore]:
-        vector = vector_of(self.collection.encoder, bundle)
+        vector = vector_of(self.collection.encoder, bundle, self.query_instruction)
         legs = _LEGS[using]
         found: dict[Leg, list[Hit]] = {
             leg: self.collection.vectors.search(
