@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,9 @@ import torch
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError, ModelFormatError, ModelNotFoundError
+from clip_qdrant.models import training_model
 from clip_qdrant.models.encoder import ClipEncoder
+from clip_qdrant.models.towers import load_towers
 from clip_qdrant.models.training import Batch, TrainingOptions, train
 from clip_qdrant.models.training_model import check_free, interpolate, load_trainable, save_trained
 from tests.checkpoints import (
@@ -24,7 +30,7 @@ from tests.checkpoints import (
     make_siglip2,
 )
 
-TEXTS = ["a photo of a cat", "THE quick brown fox", "x"]
+TEXTS = ["a photo of a cat", "THE quick brown fox " * 60, "x"]
 IMAGES = [Image.new("RGB", (40, 32), colour) for colour in ("red", "navy", "white")]
 FAMILIES = (make_clip, make_siglip, make_fixed_siglip2, make_metaclip2, make_chinese_clip)
 
@@ -32,6 +38,10 @@ FAMILIES = (make_clip, make_siglip, make_fixed_siglip2, make_metaclip2, make_chi
 @pytest.fixture(scope="module", params=FAMILIES, ids=lambda make: make.__name__)
 def folder(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp("models") / request.param.__name__)
+
+
+def vectors(output):
+    return torch.nn.functional.normalize(output.pooler_output, dim=-1).detach().numpy()
 
 
 def vectors_of(encoder):
@@ -65,7 +75,7 @@ def _batch(trainable):
 @pytest.mark.parametrize("half", [False, True])
 def test_what_is_written_three_libraries_load_alike(folder, tmp_path, half):
     from sentence_transformers import SentenceTransformer
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoProcessor
 
     trainable = load_trainable(folder)
     options = TrainingOptions(steps=2, learning_rate=1e-3, device="cpu")
@@ -76,13 +86,18 @@ def test_what_is_written_three_libraries_load_alike(folder, tmp_path, half):
     within = 2e-2 if half else 1e-5
     np.testing.assert_allclose(vectors_of(ClipEncoder(saved, dtype="float32", device="cpu")), expected, atol=within)
     other = SentenceTransformer(str(saved), device="cpu", model_kwargs={"use_safetensors": True})
-    lower = folder.name in ("make_siglip", "make_fixed_siglip2")  # which only our encoder knows
-    texts = [text.lower() for text in TEXTS] if lower else TEXTS
-    items = [{"image": image} for image in IMAGES] + [{"text": text} for text in texts]
+    items = [{"image": image} for image in IMAGES] + [{"text": text} for text in TEXTS]
     theirs = np.concatenate([other.encode([item], normalize_embeddings=True) for item in items])
     np.testing.assert_allclose(theirs, expected, atol=within)
     model = AutoModel.from_pretrained(saved)
     assert model.dtype == torch.float32
+    processor, full = AutoProcessor.from_pretrained(saved), folder.name in ("make_siglip", "make_fixed_siglip2")
+    seen = vectors(model.get_image_features(**processor(images=IMAGES, return_tensors="pt")))
+    read = processor(  # as the card says
+        text=[text.lower() for text in TEXTS] if full else TEXTS, padding="max_length" if full else True,
+        truncation=True, return_attention_mask=not full, return_tensors="pt",
+    )  # fmt: skip
+    np.testing.assert_allclose(np.concatenate([seen, vectors(model.get_text_features(**read))]), expected, atol=within)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weight, trainable.weights()[name], rtol=0, atol=1e-2 if half else 0)
     assert (saved / "README.md").read_text() == "# A card\n"
@@ -117,6 +132,71 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         load_trainable(tmp_path / "nothing")
     with pytest.raises(ModelFormatError, match="each image at a size of its own"):
         load_trainable(make_siglip2(tmp_path / "siglip2"))
+
+
+def test_a_model_without_a_temperature_is_refused(tmp_path, monkeypatch):
+    def without(*args, **kwargs):
+        towers = load_towers(*args, **kwargs)
+        del towers.model.logit_scale
+        return towers
+
+    monkeypatch.setattr(training_model, "load_towers", without)
+    with pytest.raises(ModelFormatError, match=r"CLIPModel\) has no logit_scale"):
+        load_trainable(make_clip(tmp_path / "clip"))
+
+
+def test_what_a_sentence_transformer_does_to_texts_is_kept_or_refused(tmp_path):
+    folder = make_sentence_transformer(tmp_path / "sentence", make_clip(tmp_path / "clip"))
+    (settings,) = (json.loads(path.read_text()) for path in [folder / "sentence_bert_config.json"])
+    (folder / "sentence_bert_config.json").write_text(json.dumps({**settings, "max_seq_length": 6}))
+    expected = ClipEncoder(folder, dtype="float32", device="cpu").embed_texts(TEXTS)
+    np.testing.assert_allclose(load_trainable(folder).embed_texts(TEXTS).numpy(), expected, atol=1e-5)
+    path = folder / "config_sentence_transformers.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "prompts": {"query": "find: "}, "default_prompt_name": "query"}))
+    with pytest.raises(ModelFormatError, match="puts 'find: ' before every text"):
+        load_trainable(folder)
+    path.write_text(json.dumps(told))
+    for broken in ("{", "[1]", '[{"type": "a.Transformer"}]'):
+        (folder / "modules.json").write_text(broken)
+        with pytest.raises(ModelFormatError, match=r"modules\.json of .* Check the copy"):
+            load_trainable(folder)
+
+
+def test_weights_too_large_for_half_are_not_written_as_infinity(tmp_path):
+    trainable = load_trainable(make_clip(tmp_path / "clip"))
+    with torch.no_grad():
+        trainable.model.text_projection.weight[0, 0] = 1e6
+    with pytest.raises(ModelFormatError, match=r"'text_projection\.weight' do not fit into float16"):
+        save_trained(trainable, tmp_path / "half", {}, half=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from clip_qdrant.models import training_model
+trainable = training_model.load_trainable(Path(sys.argv[1]))
+training_model._as_sentence_transformer = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+training_model.save_trained(trainable, Path(sys.argv[2]), {"README.md": "new"})
+"""
+
+
+def test_a_kill_while_writing_leaves_no_half_folder(tmp_path):
+    clip, out = make_clip(tmp_path / "clip"), tmp_path / "out"
+    process = subprocess.run([sys.executable, "-c", KILLED, clip, out], cwd=Path(__file__).parents[1], check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert not out.exists() and (tmp_path / ".out.part").is_dir()
+    save_trained(load_trainable(clip), out, {"README.md": "new"})
+    assert ClipEncoder(out, device="cpu").dim == 24 and not (tmp_path / ".out.part").exists()
+
+
+def test_a_folder_may_be_named_from_here(tmp_path, monkeypatch):
+    trainable = load_trainable(make_clip(tmp_path / "clip"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    save_trained(trainable, Path("out"), {})
+    assert (tmp_path / "here" / "out" / "model.safetensors").is_file()
 
 
 def test_half_way_back_is_half_of_the_change(tmp_path):

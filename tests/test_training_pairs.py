@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -57,6 +58,18 @@ def test_an_epoch_that_does_not_divide_leaves_nobody_out_and_takes_nobody_twice_
     assert all(len(set(batch)) == 3 for batch in drawn)
     counts = Counter(index for batch in drawn for index in batch)
     assert set(counts) == set(range(7)) and max(counts.values()) - min(counts.values()) <= 4
+
+
+@pytest.mark.parametrize(("count", "batch", "together"), [(7, 3, 1), (50, 8, 1), (64, 32, 1), (41, 6, 2)])
+def test_every_pair_comes_exactly_once_in_an_epoch_also_where_it_does_not_divide(trainable, count, batch, together):
+    given = [Pair(swatch(number), (f"cat {number}",), concept=str(number // 2)) for number in range(count)]
+    for seed in range(20):
+        batches = PairBatches(given, trainable, batch=batch, seed=seed, images_per_concept=together)
+        order = [list(islice(batches._following(step), batch)) for step in range(3 * count)]
+        assert all(len(set(drawn)) == batch for drawn in order)
+        flat = [index for drawn in order for index in drawn]
+        for start in range(0, len(flat) - count + 1, count):
+            assert sorted(flat[start : start + count]) == list(range(count))
 
 
 def test_a_batch_follows_from_seed_and_step_in_any_order(trainable):
@@ -122,6 +135,53 @@ def test_hard_negatives_are_more_texts_but_never_what_is_said_in_the_batch(train
     assert batch.positives.shape == (3, 5) and not batch.positives[:, 3:].any()
 
 
+def test_what_pick_caption_makes_up_is_a_right_answer_wherever_it_is_said(trainable):
+    given = pairs(3)
+
+    def negatives(batch):
+        return ["An Icon Of cat 0", "the lazy dog"]
+
+    batches = PairBatches(given, trainable, pick_caption=lambda pair, rng: "an icon", hard_negatives=negatives)
+    assert batches(0).positives[:, :3].all()
+    batches = PairBatches(
+        given, trainable, pick_caption=lambda pair, rng: f"an icon of {pair.captions[0]}", hard_negatives=negatives
+    )
+    assert said(trainable, batches(0))[3:] == ["the lazy dog"]
+
+
+def test_what_is_said_of_a_concept_is_no_wrong_answer_for_it(trainable):
+    given = [Pair(swatch(number), (f"cat {number}",), concept="cats") for number in range(9)]
+    given.append(Pair(swatch(10), ("fox",)))
+    batches = PairBatches(given, trainable, batch=2, hard_negatives=lambda batch: ["Cat 3", "cat 4", "dog"])
+    for step in range(5):
+        assert said(trainable, batches(step))[2:] == ["dog"]
+
+
+def test_a_large_picture_is_made_smaller_before_it_is_changed(trainable):
+    sizes = []
+
+    def look(image, rng):
+        sizes.append(image.size)
+        return image
+
+    given = [Pair(Image.new("RGB", (3000, 2000), colour), (colour,)) for colour in ("red", "navy")]
+    PairBatches(given, trainable, augment=look)(0)
+    assert all(64 <= min(size) < 128 for size in sizes)
+
+
+def test_see_through_pictures_are_given_as_such_to_the_augmentation(trainable, tmp_path):
+    modes = []
+
+    def look(image, rng):
+        modes.append(image.mode)
+        return image.convert("RGB")
+
+    Image.new("RGBA", (32, 32), (255, 0, 0, 90)).save(tmp_path / "glass.png")
+    given = [Pair(tmp_path / "glass.png", ("glass",)), Pair(swatch(1), ("wall",))]
+    PairBatches(given, trainable, augment=look)(0)
+    assert sorted(modes) == ["RGB", "RGBA"]
+
+
 def test_augmentation_draws_from_the_step(trainable):
     def brighter(image, rng):
         return image.point(lambda value: min(255, value + rng.randint(1, 90)))
@@ -138,6 +198,15 @@ def test_a_broken_picture_is_left_out_and_told_of_once(trainable, tmp_path, capl
     sizes = [len(batches(step).pixels) for step in range(5)]
     assert sizes == [3] * 5 and list(batches.problems) == [3]
     assert caplog.text.count("left out of training") == 1 and "none.png" in batches.problems[3]
+
+
+def test_the_place_of_a_broken_picture_is_taken_by_another(trainable, tmp_path):
+    given = [*pairs(20), *(Pair(tmp_path / f"{number}.png", (f"lost {number}",)) for number in range(4))]
+    batches = PairBatches(given, trainable, batch=2)
+    drawn = [tuple(shown(batches, trainable, step, given[:20])) for step in range(24)]
+    assert all(len(set(batch)) == 2 for batch in drawn) and sorted(batches.problems) == [20, 21, 22, 23]
+    again = PairBatches(given, trainable, batch=2)
+    assert [tuple(shown(again, trainable, step, given[:20])) for step in reversed(range(24))] == drawn[::-1]
 
 
 def test_too_many_broken_pictures_stop_training(trainable, tmp_path):
@@ -164,6 +233,11 @@ def test_a_long_caption_is_cut(trainable):
         (pairs(1), {}, "at least two, got 1"),
         ([*pairs(1), Pair(swatch(1), ())], {}, "Pair 1 has no caption"),
         ([*pairs(1), Pair(swatch(1), ("ok", "  "))], {}, "Pair 1 has no caption, or one that is blank"),
+        ([*pairs(1), ("image", "text")], {}, "must be of Pair, got a tuple for pair 1"),
+        ([*pairs(1), Pair(swatch(1), ("\ud800",))], {}, "Pair 1 .* whole Unicode"),
+        ([*pairs(1), Pair(swatch(1), (3,))], {}, "Pair 1 .* no text: 3"),
+        ([Pair(swatch(n), ("Cat" if n else "cat",)) for n in range(3)], {}, "no wrong answers"),
+        (pairs(3, concept="one"), {}, "no wrong answers"),
         (pairs(3), {"batch": 1}, "at least 2 pairs"),
         (pairs(3), {"images_per_concept": 0}, "1 image of a concept"),
     ],
@@ -171,6 +245,19 @@ def test_a_long_caption_is_cut(trainable):
 def test_what_cannot_be_trained_on(trainable, given, options, message):
     with pytest.raises(ConfigError, match=message):
         PairBatches(given, trainable, **options)
+
+
+@pytest.mark.parametrize("wrong", ["", "  ", None, "\udfff"])
+def test_callbacks_must_give_texts(trainable, wrong):
+    with pytest.raises(ConfigError, match="pick_caption gave"):
+        PairBatches(pairs(3), trainable, pick_caption=lambda pair, rng: wrong)(0)
+    with pytest.raises(ConfigError, match="hard_negatives gave"):
+        PairBatches(pairs(3), trainable, hard_negatives=lambda batch: [wrong])(0)
+
+
+def test_one_str_is_not_many_captions():
+    with pytest.raises(ConfigError, match=r"got the str 'a cat'\. Write \(text,\)"):
+        Pair(swatch(1), "a cat")
 
 
 def test_random_choices_leave_the_callers_alone(trainable):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.models import training_report
 from clip_qdrant.models.training_pairs import Pair
 from clip_qdrant.models.training_report import Direction, Figures, evaluate, model_card
 
@@ -92,3 +93,32 @@ def test_the_card_has_data_recipe_figures_and_limits():
 def test_the_card_says_when_nothing_was_held_out():
     card = model_card(base="pocket", data="Birds.", recipe={}, before=None, after=None, trained=9)
     assert "None: nothing was held out." in card and "nobody knows how good it is" in card and "| before |" not in card
+
+
+def test_figures_are_the_same_however_few_scores_are_looked_at_at_once(monkeypatch):
+    shades = [(shade, 255 - shade, shade * 7 % 256) for shade in range(0, 256, 9)]
+    given = [
+        pair(shade, f"{n % 4} {('red', 'green', 'blue', 'odd')[n % 4]}", concept=f"c{n % 9}" if n % 3 else "")
+        for n, shade in enumerate(shades)
+    ]
+    whole = evaluate(Eyes(), given)
+    monkeypatch.setattr(training_report, "_CELLS", 7)
+    assert evaluate(Eyes(), given) == whole and 0 < whole.text_to_image.mrr < 1
+
+
+def test_a_model_that_was_training_goes_on_after_an_error(tmp_path):
+    eyes = Eyes()
+    with pytest.raises(KeyError):
+        evaluate(eyes, [pair("red", "a word that it does not know")])
+    assert eyes.model.training
+
+
+def test_the_card_has_no_folders_of_this_machine():
+    card = model_card(
+        base="/home/ann/models/birds", data="Photos of /data/ann/my birds, see https://example.org/a/b.",
+        recipe={"state": r"C:\Users\ann\run", "a|b": "x|y\nz", "share": "1/2"}, before=None, after=None, trained=9,
+        notes=["Text/image and ~/ann/notes.txt."],
+    )  # fmt: skip
+    assert "ann" not in card and "/home" not in card and "/data" not in card
+    assert "# A CLIP model, from birds" in card and "https://example.org/a/b" in card and "Text/image" in card
+    assert r"| a\|b | x\|y z |" in card and "| state | run |" in card and "| share | 1/2 |" in card

@@ -93,6 +93,12 @@ def load_trainable(base: str | Path, *, revision: str | None = None, trust_remot
             f"The model {checkpoint.name!r} takes each image at a size of its own, which cannot be trained here. Use a "
             "SigLIP 2 of one size."
         )
+    if getattr(towers.model, "logit_scale", None) is None:
+        raise ModelFormatError(
+            f"The model {checkpoint.name!r} ({type(towers.model).__name__}) has no logit_scale, the temperature that "
+            "contrastive training learns. Use a CLIP or a SigLIP."
+        )
+    towers.max_tokens = min(towers.max_tokens, _limit_of(checkpoint) or towers.max_tokens)
     return Trainable(checkpoint.name, towers)
 
 
@@ -140,7 +146,9 @@ def save_trained(trainable: Trainable, folder: Path, texts: Mapping[str, str], *
 
     Raises:
         ConfigError: the folder has something in it.
+        ModelFormatError: weights that float16 cannot hold.
     """
+    folder = folder.absolute()
     check_free(folder)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -165,9 +173,21 @@ def save_trained(trainable: Trainable, folder: Path, texts: Mapping[str, str], *
 
 def _network_of(checkpoint: Checkpoint) -> Checkpoint:
     """The folder of transformers inside one of sentence-transformers."""
-    modules = json.loads((checkpoint.folder / "modules.json").read_text("utf-8"))
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    folder = checkpoint.folder / modules[0]["path"] if modules else checkpoint.folder
+    try:
+        modules = json.loads((checkpoint.folder / "modules.json").read_text("utf-8"))
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
+        folder = checkpoint.folder / modules[0]["path"] if modules else checkpoint.folder
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFormatError(
+            f"The modules.json of {checkpoint.name!r} is not as sentence-transformers writes it. Check the copy."
+        ) from error
+    options = checkpoint.folder / "config_sentence_transformers.json"
+    told = read_json(options) if options.is_file() else {}
+    if prompt := (told.get("prompts") or {}).get(told.get("default_prompt_name")):
+        raise ModelFormatError(
+            f"The model {checkpoint.name!r} puts {prompt!r} before every text, which would be lost in training. "
+            "Train it with sentence-transformers."
+        )
     others = set(kinds) - _WITHOUT_WEIGHTS
     if others or not (folder / "config.json").is_file():
         raise ModelFormatError(
@@ -177,16 +197,25 @@ def _network_of(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint(checkpoint.name, folder)
 
 
+def _limit_of(checkpoint: Checkpoint) -> int | None:
+    """How many tokens a folder of sentence-transformers lets a text have, where it says so."""
+    path = checkpoint.folder / "sentence_bert_config.json"
+    return read_json(path).get("max_seq_length") if checkpoint.is_sentence_transformer and path.is_file() else None
+
+
 def _store_half(folder: Path) -> None:
     """Halve the file of weights; the configuration says float32, which is what they load as."""
     from safetensors.torch import load_file, save_file
 
     path = folder / "model.safetensors"
     weights = {name: weight.half() for name, weight in load_file(path).items()}
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ModelFormatError(f"The weights {name!r} do not fit into float16. Use half=False.")
     save_file(weights, path, {"format": "pt"})
     config = read_json(folder / "config.json")
     config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _write_json(folder / "config.json", config)
 
 
 def _as_sentence_transformer(folder: Path, rules: TextRules, max_tokens: int) -> None:
@@ -194,6 +223,9 @@ def _as_sentence_transformer(folder: Path, rules: TextRules, max_tokens: int) ->
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
 
+    # Not every tokenizer says how long a text may be, and without it the other libraries would not cut.
+    tokenizer = read_json(folder / "tokenizer_config.json")
+    _write_json(folder / "tokenizer_config.json", {**tokenizer, "model_max_length": max_tokens})
     with quiet():
         module = Transformer(str(folder))
         module.max_seq_length = max_tokens
@@ -201,6 +233,13 @@ def _as_sentence_transformer(folder: Path, rules: TextRules, max_tokens: int) ->
             text = {"padding": "max_length", "max_length": max_tokens, "return_attention_mask": False}
             module.processing_kwargs = {**module.processing_kwargs, "text": text}
         SentenceTransformer(modules=[module], device="cpu").save(str(folder / "sentence"))
+    if rules.lower:
+        settings = read_json(folder / "sentence" / "sentence_bert_config.json")
+        _write_json(folder / "sentence" / "sentence_bert_config.json", {**settings, "do_lower_case": True})
     for name in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
         (folder / "sentence" / name).rename(folder / name)
     shutil.rmtree(folder / "sentence")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

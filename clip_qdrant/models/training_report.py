@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
     from clip_qdrant.models.training_model import Trainable
     from clip_qdrant.models.training_pairs import Pair
+
+_Wanted: TypeAlias = Callable[[int], list[int]]
+
+_CELLS = 1 << 22
+"""How many scores are looked at at once: 32 MB of float64."""
+
+_PATH = re.compile(r"(?<![\w:/.~-])(?:~|[A-Za-z]:)?(?:[/\\][\w .@+-]*[\w@+-]){2,}[/\\]?")
+"""An absolute path of at least two parts; not what follows the colon of a URL, and not "text/image"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,23 @@ def evaluate(trainable: Trainable, pairs: Iterable[Pair], *, batch: int = 64) ->
     """
     was_training = trainable.model.training
     trainable.model.eval()
+    try:
+        kept, images, texts, vectors = _embedded(trainable, pairs, batch)
+    finally:
+        trainable.model.train(was_training)
+    texts_of, images_of = _answers(kept, texts)
+    return Figures(
+        _direction(_ranks(vectors, images, images_of)),
+        _direction(_ranks(images, vectors, texts_of)),
+        len(kept),
+        len(texts),
+    )
+
+
+def _embedded(
+    trainable: Trainable, pairs: Iterable[Pair], batch: int
+) -> tuple[list[Pair], NDArray[np.float32], list[str], NDArray[np.float32]]:
+    """The pairs that can be opened with their image vectors, and what they say with the text vectors."""
     images, kept = [], []
     for part in _batches(pairs, batch):
         opened = list(decode_ahead([pair.image for pair in part], min_side=trainable.towers.image_side))
@@ -85,10 +111,7 @@ def evaluate(trainable: Trainable, pairs: Iterable[Pair], *, batch: int = 64) ->
         raise ConfigError("There is nothing to evaluate: no pair has a picture that can be opened.")
     texts = list(dict.fromkeys(caption for pair in kept for caption in pair.captions))
     vectors = torch.cat([trainable.embed_texts(part) for part in _batches(texts, batch)])
-    trainable.model.train(was_training)
-    scores = (torch.cat(images) @ vectors.T).numpy()
-    wanted = _belonging(kept, texts)
-    return Figures(_direction(scores.T, wanted.T), _direction(scores, wanted), len(kept), len(texts))
+    return kept, torch.cat(images).numpy(), texts, vectors.numpy()
 
 
 def model_card(
@@ -105,14 +128,15 @@ def model_card(
 
     Args:
         base: the name of the model that training started from.
-        data: what it was trained on, in words; no path of this machine.
+        data: what it was trained on, in words. Of absolute paths, here and elsewhere, only the last part is written.
         recipe: settings by name.
         before: of the base model on pairs that were held out; None where there were none.
         after: of the trained model on the same.
         trained: how many pairs it was trained on.
         notes: further limits, a sentence each.
     """
-    settings = [f"| {name} | {value} |" for name, value in recipe.items()]
+    base, data, notes = _public(base), _public(data), [_public(note) for note in notes]
+    settings = [f"| {_cell(name)} | {_cell(value)} |" for name, value in recipe.items()]
     limits = [_held_out(after), "It has the biases of its base model and of the captions it was trained on.", *notes]
     return "\n".join(
         [
@@ -129,10 +153,12 @@ def model_card(
             "from clip_qdrant.models.encoder import ClipEncoder",
             "",
             'encoder = ClipEncoder("this/folder")',
+            'images, texts = encoder.embed_images(["cat.jpg"]), encoder.embed_texts(["a cat"])',
             "```",
             "",
-            "transformers (`AutoModel`, `AutoProcessor`) and sentence-transformers (`SentenceTransformer`) load it,",
-            "too.",
+            'sentence-transformers (`SentenceTransformer("this/folder").encode([{"text": "a cat"}])`) and transformers',
+            "(`AutoModel`, `AutoProcessor`) load it, too. With transformers alone, texts of a SigLIP have to be in",
+            'lower case, and are processed with `padding="max_length"` and without an attention mask.',
             "",
             "## Data",
             "",
@@ -186,25 +212,59 @@ def _table(before: Figures | None, after: Figures | None) -> list[str]:
     ]
 
 
-def _belonging(pairs: Sequence[Pair], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which text is right for which image, bool (images, texts)."""
-    at = {text: column for column, text in enumerate(texts)}
-    said: dict[str, set[int]] = {}
-    for index, pair in enumerate(pairs):
-        said.setdefault(pair.concept or f"\0{index}", set()).update(at[caption] for caption in pair.captions)
-    same: dict[str, list[int]] = {}
-    for text, column in at.items():
-        same.setdefault(text.casefold(), []).append(column)
-    wanted = np.zeros((len(pairs), len(texts)), dtype=bool)
-    for index, pair in enumerate(pairs):
-        wanted[index, list(said[pair.concept or f"\0{index}"])] = True
-        for caption in pair.captions:
-            wanted[index, same[caption.casefold()]] = True
-    return wanted
+def _public(text: str) -> str:
+    """A text without the folders of this machine: of an absolute path the last part is left."""
+    return _PATH.sub(lambda match: re.split(r"[/\\]", match[0].rstrip("/\\"))[-1], text)
 
 
-def _direction(scores: NDArray[np.float32], wanted: NDArray[np.bool_]) -> Direction:
-    found = ranks(scores, wanted)
+def _cell(value: object) -> str:
+    return " ".join(_public(str(value)).split()).replace("|", r"\|")
+
+
+def _answers(pairs: Sequence[Pair], texts: Sequence[str]) -> tuple[_Wanted, _Wanted]:
+    """The texts that are right for an image, its own and those of its concept; and the images for a text."""
+    columns: dict[str, list[int]] = {}
+    for column, text in enumerate(texts):
+        columns.setdefault(text.casefold(), []).append(column)
+    own = [sorted({at for caption in pair.captions for at in columns[caption.casefold()]}) for pair in pairs]
+    rows: list[list[int]] = [[] for _ in texts]
+    # By concept its images and its texts: every image with every text of it could be more than there is memory for.
+    images: dict[str, list[int]] = {}
+    said: dict[str, dict[int, None]] = {}
+    for row, pair in enumerate(pairs):
+        for column in own[row]:
+            rows[column].append(row)
+        if pair.concept:
+            images.setdefault(pair.concept, []).append(row)
+            said.setdefault(pair.concept, {}).update(dict.fromkeys(own[row]))
+    concepts: list[list[str]] = [[] for _ in texts]
+    for concept, its in said.items():
+        for column in its:
+            concepts[column].append(concept)
+
+    def texts_of(row: int) -> list[int]:
+        return [*own[row], *said.get(pairs[row].concept, ())]
+
+    def images_of(column: int) -> list[int]:
+        return [*rows[column], *(row for concept in concepts[column] for row in images[concept])]
+
+    return texts_of, images_of
+
+
+def _ranks(queries: NDArray[np.float32], items: NDArray[np.float32], wanted: _Wanted) -> NDArray[np.int64]:
+    """Each query's rank, in blocks: all queries against all items would take gigabytes."""
+    rows = max(1, _CELLS // len(items))
+    found = []
+    for start in range(0, len(queries), rows):
+        scores = queries[start : start + rows] @ items.T
+        relevant = np.zeros(scores.shape, dtype=bool)
+        for row in range(len(scores)):
+            relevant[row, wanted(start + row)] = True
+        found.append(ranks(scores, relevant))
+    return np.concatenate(found)
+
+
+def _direction(found: NDArray[np.int64]) -> Direction:
     first, five, ten = (float((found < k).mean()) for k in (1, 5, 10))
     return Direction(first, five, ten, float((1.0 / (1.0 + found)).mean()))
 
