@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -215,3 +216,45 @@ def test_ctrl_c_keeps_the_state_and_says_how_to_go_on(base, folder, tmp_path):
     assert process.returncode == 130
     assert "Stopping after this step" in told and "The same command with --resume goes on" in told
     assert (tmp_path / "new.training" / "training.safetensors").is_file() and not (tmp_path / "new").exists()
+
+
+def test_two_processes_write_one_model(base, folder, tmp_path):
+    pytest.importorskip("accelerate")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "clip_qdrant",
+            "train",
+            str(folder),
+            "--base",
+            str(base),
+            "--out",
+            str(tmp_path / "two"),
+        ),
+        *("--steps", "20", "--batch", "16", "--learning-rate", "0.003", "--device", "cpu", "--json"),
+    ]
+    common = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert json.loads(told[0][0])["saved"] and told[1][0] == ""
+    assert ClipEncoder(tmp_path / "two", device="cpu").dim == 24
+    alone = run(folder, "--base", base, "--out", tmp_path / "one", "--steps", 20, "--batch", 16, *FAST[4:6], *FAST[8:])
+    assert alone.exit_code == 0
+    one, two = (load_trainable(tmp_path / name).weights() for name in ("one", "two"))
+    for name, weight in one.items():
+        if not name.endswith("k_proj.bias"):  # which no softmax sees
+            torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-3)

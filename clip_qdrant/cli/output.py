@@ -6,6 +6,7 @@ On a terminal results are tables; in a pipe they are lines with tabs, whole, one
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -29,7 +30,13 @@ _SHOWN = 5
 
 def note(message: str) -> None:
     """A line for the person, not for the pipe."""
-    Console(stderr=True, soft_wrap=True).print(_printable(message), markup=False, highlight=False)
+    if is_first_process():
+        Console(stderr=True, soft_wrap=True).print(_printable(message), markup=False, highlight=False)
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of a training's processes that talks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _Rate(ProgressColumn):

@@ -78,7 +78,8 @@ def progress() -> Iterator[Callable[[TrainingProgress], None]]:
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("Training"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"),
-        TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+        disable=not (console.is_terminal and output.is_first_process()),
     )  # fmt: skip
     recall = ""
 
@@ -117,7 +118,9 @@ def stopping() -> Iterator[Callable[[], bool]]:
 
 
 def report(result: FinetuneReport, out: Path, *, as_json: bool) -> None:
-    """What came of it."""
+    """What came of it; of several processes the first one tells."""
+    if not output.is_first_process():
+        return
     if as_json:
         output.document(result.to_dict())
         return

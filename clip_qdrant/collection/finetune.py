@@ -15,6 +15,7 @@ from clip_qdrant.models.training import Progress, TrainingOptions, TrainingRepor
 from clip_qdrant.models.training_model import check_free, interpolate, load_trainable, save_trained
 from clip_qdrant.models.training_pairs import PairBatches
 from clip_qdrant.models.training_report import Figures, evaluate, model_card
+from clip_qdrant.models.training_workers import Workers
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.pairs import Parts
@@ -68,7 +69,8 @@ def finetune(
 ) -> FinetuneReport:
     """Adapt a model to pairs, and write it.
 
-    While it trains, the state is in a folder beside `out`, `OUT.training`; it is removed when the model is written.
+    While it trains, the state is in a folder beside `out`, `OUT.training`; it is removed when the model is written. Of
+    several processes (`accelerate launch`) all train, and the first one writes.
 
     Args:
         base: the model to start from, as `ClipEncoder` takes it.
@@ -138,8 +140,12 @@ def finetune(
         trained=len(parts.train),
     )
     told = json.dumps(result.to_dict(), indent=2) + "\n"
-    save_trained(trainable, folder, {"README.md": card, "training.json": told}, half=half)
-    shutil.rmtree(state, ignore_errors=True)
+
+    def save() -> None:
+        save_trained(trainable, folder, {"README.md": card, "training.json": told}, half=half)
+        shutil.rmtree(state, ignore_errors=True)
+
+    Workers(options.device).by_first(save)
     return result
 
 
