@@ -6,10 +6,12 @@ import threading
 
 import numpy as np
 import pytest
+from llama_index.core import StorageContext
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
+from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, Node, TextNode
 
-from clip_qdrant import ClipEmbedding
+from clip_qdrant import ClipEmbedding, ClipIndex, ClipQdrantVectorStore, connect
 from clip_qdrant.errors import ConfigError, ImageDecodeError, ImageFetchError, ImageNotFoundError
 from clip_qdrant.llamaindex.nodes import content_hash_of, image_of
 from clip_qdrant.testing import FakeEncoder
@@ -80,17 +82,59 @@ def test_a_text_is_embedded_with_the_metadata_that_is_meant_for_it():
 
 
 @ways
-@pytest.mark.parametrize(
-    "node",
-    [TextNode(id_="empty", text=" "), ImageNode(id_="empty", text="a caption"), Node(id_="empty")],
-    ids=["text", "image", "node"],
-)
-def test_a_node_without_content_is_named_before_anything_is_embedded(way, node):
+def test_a_picture_that_was_lost_is_named_before_anything_is_embedded(way):
     encoder = Counting()
     first = TextNode(text="red")
-    with pytest.raises(ConfigError, match="Node 'empty' has"):
-        way(ClipEmbedding(encoder=encoder), [first, node])
+    with pytest.raises(ConfigError, match="ImageNode 'lost' has no picture"):
+        way(ClipEmbedding(encoder=encoder), [first, ImageNode(id_="lost", text="a caption")])
     assert encoder.text_batches == [] and first.embedding is None
+
+
+BLANK = {
+    "document": lambda: Document(id_="blank", text=""),
+    "text": lambda: TextNode(id_="blank", text=" \n", metadata={"a": 1}),
+    "node": lambda: Node(id_="blank"),
+    "image": lambda: ImageNode(id_="blank", metadata={"a": 1}),
+}
+
+
+@ways
+@pytest.mark.parametrize("make", BLANK.values(), ids=BLANK)
+def test_a_blank_node_has_no_vector_and_does_not_stop_the_others(way, make, caplog):
+    encoder = Counting()
+    blank, red = way(ClipEmbedding(encoder=encoder), [make(), TextNode(text="red")])
+    assert (blank.node_id, blank.embedding, encoder.text_batches) == ("blank", None, [["red"]])
+    assert near(red, "red")
+    assert "1 nodes have neither a picture nor a text, and get no vector: blank" in caplog.text
+
+
+def test_a_blank_node_that_brings_a_vector_keeps_it():
+    (node,) = ClipEmbedding(encoder=FakeEncoder())([TextNode(text="", embedding=[1.0, 0.0])])
+    assert node.embedding == [1.0, 0.0]
+
+
+def test_blank_documents_are_left_out_by_a_pipeline_and_by_an_index_alike():
+    embedding = ClipEmbedding(encoder=FakeEncoder())
+    documents = [make() for make in (BLANK["document"], BLANK["text"])] + [Document(id_="red", text="red")]
+    stored = []
+    for fill in (
+        lambda store: IngestionPipeline(transformations=[embedding], vector_store=store).run(documents=documents),
+        lambda store: IngestionPipeline(transformations=[SentenceSplitter(), embedding], vector_store=store).run(
+            documents=documents
+        ),
+        lambda store: [
+            ClipIndex(storage_context=context_of(store), embed_model=embedding).insert(d) for d in documents
+        ],
+        lambda store: ClipIndex.from_documents(documents, storage_context=context_of(store), embed_model=embedding),
+    ):
+        store = ClipQdrantVectorStore("c", client=connect(":memory:"), encoder=FakeEncoder())
+        fill(store)
+        stored.append([node.text for node in store.get_nodes()])
+    assert stored == [["red"]] * 4
+
+
+def context_of(store):
+    return StorageContext.from_defaults(vector_store=store)
 
 
 @pytest.mark.parametrize("way", [call, acall])

@@ -1,6 +1,7 @@
 """How a `ClipEmbedding` is made: its arguments, those of the stock classes, and its way through JSON."""
 
 import json
+import shutil
 
 import pytest
 from llama_index.core import Settings
@@ -9,6 +10,7 @@ from llama_index.core.embeddings.loading import RECOGNIZED_EMBEDDINGS, load_embe
 from clip_qdrant import ClipEmbedding
 from clip_qdrant.errors import ConfigError, ModelNotFoundError
 from clip_qdrant.models.encoder import ClipEncoder
+from clip_qdrant.models.pocket import pocket_path
 from clip_qdrant.testing import FakeEncoder
 
 
@@ -28,7 +30,7 @@ def test_defect_07_unknown_arguments_are_refused_and_fields_kept():
     [
         ({"normalize": False}, "unit length always"),
         ({"max_length": 77}, "text_policy='pool'"),
-        ({"cache_folder": "/tmp"}, "HF_HUB_CACHE"),
+        ({"cache_folder": 7}, "cache_folder=7"),
         ({"parallel_process": True}, "decoded in threads"),
         ({"backend": "onnx"}, "runs in torch"),
         ({"token": "hf_x"}, "HF_TOKEN"),
@@ -76,13 +78,32 @@ def test_the_fields_reach_the_encoder_when_it_is_loaded(monkeypatch):
 
     monkeypatch.setattr("clip_qdrant.llamaindex.embedding.ClipEncoder", load)
     given = {
-        "revision": "main", "device": "cpu", "dtype": "float16", "text_policy": "pool", "trust_remote_code": True
+        "revision": "main", "cache_folder": "models", "device": "cpu", "dtype": "float16", "text_policy": "pool",
+        "trust_remote_code": True,
     }  # fmt: skip
     embedding = ClipEmbedding("ViT-B/32", embed_batch_size=7, **given)
     assert loaded == [], "not before the first vector"
     embedding.get_text_embedding("red")
     embedding.get_text_embedding("blue")
     assert loaded == [(("ViT-B/32",), {**given, "batch_size": 7})]
+
+
+def test_models_of_the_hub_are_kept_in_the_cache_folder(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_CACHE
+    embedding = ClipEmbedding("owner/model", cache_folder=str(tmp_path / "models"))
+    with pytest.raises(ModelNotFoundError, match="'owner/model' is not on this disk"):
+        embedding.get_text_embedding("red")
+    snapshot = tmp_path / "models" / "models--owner--model" / "snapshots" / ("a" * 40)
+    shutil.copytree(pocket_path("clip"), snapshot)
+    reference = tmp_path / "models" / "models--owner--model" / "refs" / "main"
+    reference.parent.mkdir()
+    reference.write_text("a" * 40)
+    assert embedding.get_text_embedding("red") == ClipEmbedding("pocket").get_text_embedding("red")
+    assert embedding.encoder.fingerprint.model == "owner/model"
+    assert constants.HF_HUB_CACHE == before
+    assert ClipEmbedding.from_dict(embedding.to_dict()).cache_folder == str(tmp_path / "models")
 
 
 def test_a_resnet_is_refused_by_name():

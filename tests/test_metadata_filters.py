@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilters
 from llama_index.core.vector_stores import MetadataFilter as CoreMetadataFilter
 from pydantic import ValidationError
@@ -12,7 +14,7 @@ from qdrant_client import models
 
 from clip_qdrant import connect
 from clip_qdrant.errors import FilterError
-from clip_qdrant.llamaindex.metadata_filters import MetadataFilter, to_qdrant_filter
+from clip_qdrant.llamaindex.metadata_filters import MetadataFilter, holds_always, to_qdrant_filter
 from clip_qdrant.storage.filters import to_filter
 
 AND, OR, NOT = FilterCondition.AND, FilterCondition.OR, FilterCondition.NOT
@@ -134,3 +136,53 @@ def test_a_name_that_is_none_is_refused():
 def test_a_list_of_many_values_is_one_condition():
     wanted = to_qdrant_filter(group(CoreMetadataFilter(key="id", value=list(range(50_000)), operator="in")))
     assert len(wanted.must) == 1 and len(wanted.must[0].match.any) == 50_000
+
+
+def test_text_with_commas_is_a_list_and_no_text_an_empty_one():
+    for operator in ("in", "nin"):
+        for text, listed in (("a,b", ["a", "b"]), ("a,", ["a", ""]), ("", [])):
+            filters = [MetadataFilter(key="tag", value=value, operator=operator) for value in (text, listed)]
+            assert to_qdrant_filter(group(filters[0])) == to_qdrant_filter(group(filters[1]))
+
+
+NEVER = models.HasIdCondition(has_id=[])
+ONE = models.FieldCondition(key="number", match=models.MatchValue(value=1))
+CONSTANTS = st.sampled_from(
+    [NEVER, models.FieldCondition(key="number", match=models.MatchAny(any=[])), models.Filter()]
+)
+
+
+def trees(leaves):
+    def parents(children):
+        some = st.none() | children | st.lists(children, max_size=3)
+        least = st.builds(
+            models.MinShould, conditions=st.lists(children, min_size=1, max_size=3), min_count=st.integers(1, 3)
+        )
+        return st.builds(models.Filter, must=some, should=some, must_not=some, min_should=st.none() | least)
+
+    return st.builds(models.Filter, must=st.recursive(leaves, parents, max_leaves=8))
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Which of three points a filter finds."""
+    with connect(":memory:") as client:
+        client.create_collection("c", vectors_config={})
+        client.upsert("c", [models.PointStruct(id=id, vector={}, payload={"number": id}) for id in (1, 2, 3)])
+        yield lambda wanted: client.count("c", count_filter=wanted).count
+
+
+@given(trees(CONSTANTS))
+def test_a_filter_of_nothing_but_constants_is_known_to_hold_always_or_not(found, wanted):
+    assert holds_always(wanted) == (found(wanted) == 3)
+
+
+@given(trees(CONSTANTS | st.just(ONE)))
+def test_what_holds_always_finds_every_point(found, wanted):
+    assert not holds_always(wanted) or found(wanted) == 3
+
+
+def test_what_finds_every_point_by_chance_does_not_hold_always(found):
+    either = models.Filter(should=[ONE, models.Filter(must_not=[ONE])])
+    assert found(either) == 3 and not holds_always(either)
+    assert holds_always(None)

@@ -20,7 +20,7 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from PIL import Image
 from qdrant_client import models
 
-from clip_qdrant.errors import ConfigError, ImageNotFoundError, InvalidPointError
+from clip_qdrant.errors import ConfigError, InvalidPointError
 from clip_qdrant.llamaindex.nodes import content_hash_of, image_of, kind_of, node_of, payload_of_node, text_of
 from clip_qdrant.storage.points import hit_of
 from clip_qdrant.types import Hit
@@ -113,8 +113,8 @@ def test_the_hash_is_of_what_is_here():
     assert payload_of_node(ImageNode(image=BASE64), "known")["content_hash"] == "known"
     assert "content_hash" not in payload_of_node(ImageNode(image_url=URL))
     assert "content_hash" not in payload_of_node(TextNode())
-    with pytest.raises(ImageNotFoundError, match=r"nowhere\.png"):
-        payload_of_node(ImageNode(image_path="nowhere.png"))
+    assert "content_hash" not in payload_of_node(ImageNode(image_path="nowhere.png"))
+    assert "content_hash" not in payload_of_node(ImageNode(image="no base64!"))
     assert payload_of_node(ImageNode(image_path="nowhere.png"), "known")["kind"] == "image"
 
 
@@ -226,9 +226,15 @@ def test_a_foreign_point_keeps_its_fields_and_its_id():
     assert node_of(point({"source": 5, "text": ["a"]})).metadata == {"source": 5, "text": ["a"]}
 
 
-def test_a_picture_of_ours_without_a_node_is_an_image_node():
-    assert node_of(Hit("1", 0.5, "/a.png", None, {"kind": "image"})).image_path == "/a.png"
-    assert node_of(Hit("1", 0.5, URL, "red", {"kind": "image"})).image_url == URL
+def test_a_picture_whose_node_cannot_be_read_is_an_image_node():
+    payload = {"_node_type": "ImageNode"}
+    assert node_of(Hit("1", 0.5, "/a.png", None, {}, payload=payload)).image_path == "/a.png"
+    assert node_of(Hit("1", 0.5, URL, "red", {}, payload=payload)).image_url == URL
+
+
+def test_what_metadata_calls_its_kind_makes_no_picture():
+    node = node_of(point({"source": "archive", "kind": "image", "text": "a scan"}))
+    assert (type(node), kind_of(node), node.metadata) == (TextNode, "text", {"source": "archive", "kind": "image"})
 
 
 def test_a_node_has_the_vector_that_was_asked_for():

@@ -11,8 +11,10 @@ from llama_index.core.schema import ImageNode, MediaResource, Node, NodeWithScor
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError, ImageNotFoundError
+from clip_qdrant.llamaindex.nodes import node_of
 from clip_qdrant.llamaindex.postprocessors import ClipReranker, NearDuplicateFilter
 from clip_qdrant.testing import FakeEncoder
+from clip_qdrant.types import Hit
 
 
 class CountingEncoder(FakeEncoder):
@@ -155,9 +157,10 @@ def test_a_query_picture_that_is_missing_is_an_error(encoder, nodes):
         ClipReranker(encoder).postprocess_nodes(nodes, QueryBundle("", image_path="lost.png"))
 
 
-def test_no_room_is_refused(encoder):
-    with pytest.raises(ConfigError, match="top_n must be at least 1, got 0"):
-        ClipReranker(encoder, top_n=0)
+@pytest.mark.parametrize("top_n", [0, "3", 1.5, True])
+def test_no_room_is_refused(encoder, top_n):
+    with pytest.raises(ConfigError, match=f"top_n must be at least 1, .*, got {top_n!r}"):
+        ClipReranker(encoder, top_n=top_n)
 
 
 def test_async_ranks_the_same(encoder, nodes):
@@ -223,6 +226,24 @@ def test_a_stored_hash_speaks_for_a_picture_that_is_elsewhere():
     assert ids(NearDuplicateFilter().postprocess_nodes(nodes)) == ["a", "b"]
 
 
+def test_what_metadata_calls_a_hash_does_not_speak_for_pictures_that_can_be_read(swatches):
+    """Such as that of the file which several pictures were taken from."""
+    nodes = [
+        NodeWithScore(node=ImageNode(id_=colour, image_path=str(swatches / f"{colour}.png"), metadata=metadata))
+        for metadata in ({"content_hash": "f" * 64, "kind": "text"}, {"content_hash": "f" * 64, "kind": "image"})
+        for colour in ("red", "blue")
+    ]
+    assert ids(NearDuplicateFilter().postprocess_nodes(nodes)) == ["red", "blue"]
+
+
+def test_texts_of_the_kind_image_are_not_compared(encoder):
+    payload = {"source": "a.png", "text": "red", "kind": "image"}
+    found = [node_of(Hit(id, 0.5, "a.png", "red", {"kind": "image"}, payload=payload)) for id in ("1", "2")]
+    nodes = [NodeWithScore(node=node, score=0.5) for node in found]
+    assert ids(NearDuplicateFilter(encoder).postprocess_nodes(nodes)) == ["1", "2"]
+    assert encoder.calls == []
+
+
 def test_a_node_that_cannot_be_opened_stays(encoder):
     nodes = [NodeWithScore(node=ImageNode(id_=id), score=0.5) for id in ("a", "b")]
     assert ids(NearDuplicateFilter(encoder).postprocess_nodes(nodes)) == ["a", "b"]
@@ -258,7 +279,7 @@ def test_nothing_is_left_of_nothing(encoder):
     assert NearDuplicateFilter(encoder).postprocess_nodes([]) == []
 
 
-@pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
+@pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan"), "x", None, True])
 def test_a_threshold_that_cannot_be_is_refused(threshold):
     with pytest.raises(ConfigError, match="threshold must be above 0"):
         NearDuplicateFilter(threshold=threshold)

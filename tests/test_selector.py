@@ -155,7 +155,9 @@ def test_what_cannot_be_routed_is_refused(arguments, choices, query, message):
         ZeroShotSelector(FakeEncoder(), **arguments).select(choices, query)
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"top_k": 1.5}, {"threshold": 3.0}, {"margin": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"top_k": 0}, {"top_k": 1.5}, {"threshold": 3.0}, {"threshold": "x"}, {"margin": -0.1}, {"margin": True}]
+)
 def test_wrong_numbers_are_refused_at_once(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         ZeroShotSelector(FakeEncoder(), **wrong)

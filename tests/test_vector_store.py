@@ -19,7 +19,6 @@ from clip_qdrant.errors import (
     CollectionNotFoundError,
     ConfigError,
     FilterError,
-    ImageNotFoundError,
     InvalidPointError,
 )
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
@@ -211,9 +210,9 @@ def test_nothing_to_add_makes_no_collection(client, name):
 
 def test_a_collection_that_is_not_there(client, name):
     store = ClipQdrantVectorStore(name, client=client)
-    for reading in (lambda: store.query(ask("red")), store.get_nodes):
-        with pytest.raises(CollectionNotFoundError, match=f"There is no collection '{name}'"):
-            reading()
+    assert store.query(ask("red")) == VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+    with pytest.raises(CollectionNotFoundError, match=f"There is no collection '{name}'"):
+        store.get_nodes()
     store.delete_nodes(["x"])
     assert not client.collection_exists(name)
 
@@ -318,7 +317,7 @@ def test_an_interrupted_write_is_made_whole_by_the_same_call(client, name, pictu
         node.text = "a caption"
     with pytest.raises(KeyboardInterrupt):
         store.add(pictures)
-    assert len(store.get_nodes()) < 4
+    assert ids(store.get_nodes()) in (["green", "red"], ["red", "green"]), "what was written a batch at a time stays"
     assert store.add(pictures) == list(COLOURS)
     assert sorted(ids(store.get_nodes())) == sorted(COLOURS)
 
@@ -329,12 +328,15 @@ def test_of_two_nodes_of_one_id_the_later_counts(client, name):
     assert [node.text for node in store.get_nodes()] == ["second"]
 
 
-def test_a_picture_that_is_gone_needs_its_content_hash(client, name, swatches):
+def test_a_picture_that_is_gone_is_stored_for_it_has_its_vector(client, name, swatches):
     node = picture(swatches / "red.png")
     (swatches / "red.png").unlink()
+    broken = ImageNode(id_="broken", image="no base64!", embedding=node.embedding)
     store = ClipQdrantVectorStore(name, client=client)
-    with pytest.raises(ImageNotFoundError, match=r"red\.png"):
-        store.add([node])
+    assert store.add([node, broken]) == ["red", "broken"]
+    assert set(store.query(ask("red")).ids) == {"red", "broken"}
+    assert all("content_hash" not in point.payload for point in client.scroll(name)[0])
+    store.delete_nodes(["broken"])
     node.metadata["content_hash"] = "f" * 64
     store.add([node])
     assert client.scroll(name)[0][0].payload["content_hash"] == "f" * 64

@@ -79,6 +79,24 @@ def test_queries_go_through_a_servers_async_client_where_there_is_one(monkeypatc
     assert asked == [2]
 
 
+def test_an_async_query_of_a_servers_collection_that_others_deleted_finds_nothing(monkeypatch):
+    client, aclient = connect(":memory:"), AsyncQdrantClient(url="http://localhost:1", check_compatibility=False)
+    store = ClipQdrantVectorStore("c", client=client, aclient=aclient)
+    store.add(make_nodes())
+
+    async def answer(name, requests):
+        return client.query_batch_points(name, requests)
+
+    monkeypatch.setattr(aclient, "query_batch_points", answer)
+    assert asyncio.run(store.aquery(ask())).ids == ["n0", "n1"]
+    client.delete_collection("c")
+    assert asyncio.run(store.aquery(ask())).ids == []
+    store.add(make_nodes(1))
+    monkeypatch.setattr(client, "query_batch_points", None)
+    with pytest.raises(TypeError):
+        asyncio.run(store.aquery(ask()))
+
+
 def test_a_folders_async_client_is_taken_and_its_queries_take_turns_all_the_same(tmp_path, monkeypatch):
     async def run():
         async with connect_async(tmp_path) as aclient:

@@ -18,9 +18,7 @@ from clip_qdrant.testing import FakeEncoder
 
 NODE = TextNode(id_="n", text="x", embedding=[1.0, 0.5])
 REFUSED = {
-    "dense_config": models.VectorParams(size=2, distance=models.Distance.COSINE),
     "sparse_config": models.SparseVectorParams(),
-    "quantization_config": models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type="int8")),
     "fastembed_sparse_model": "Qdrant/bm25",
     "sharding_method": models.ShardingMethod.CUSTOM,
     "shard_key_selector_fn": lambda key: key,
@@ -175,10 +173,10 @@ def test_searches_have_the_params_that_were_asked_for_or_fit_the_collection(tmp_
             client, "query_batch_points", lambda name, requests: asked.extend(requests) or answer(name, requests)
         )
         query = VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=1)
-        for options in ({}, {"search_params": {"exact": True}}, {"search_params": models.SearchParams(hnsw_ef=7)}):
-            assert store.query(query, **options).ids == ["n"]
-    rescored, exact, wide = (request.params for request in asked)
-    assert rescored.quantization.rescore
+        for params in (None, {}, {"exact": True}, models.SearchParams(hnsw_ef=7)):
+            assert store.query(query, search_params=params).ids == ["n"]
+    rescored, rescored_too, exact, wide = (request.params for request in asked)
+    assert rescored.quantization.rescore and rescored_too == rescored
     assert (exact.exact, wide.hnsw_ef) == (True, 7)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -16,13 +17,14 @@ from clip_qdrant.errors import ConfigError, ImageError
 from clip_qdrant.images import describe_source
 from clip_qdrant.llamaindex.embedding_batches import BatchedEmbedding
 from clip_qdrant.llamaindex.embedding_options import known_arguments, settings_of
-from clip_qdrant.llamaindex.nodes import check_content, image_of, kind_of, text_of
+from clip_qdrant.llamaindex.nodes import check_content, image_of, is_blank, kind_of, text_of
 from clip_qdrant.models.encoder import DEFAULT_MODEL, ClipEncoder
 from clip_qdrant.storage.points import IMAGE, TEXT
 
 if TYPE_CHECKING:
     from clip_qdrant.types import Encoder, ImageSource
 
+_logger = logging.getLogger(__name__)
 _LOADING = Lock()
 """Threads that ask for the first vector at once load one model."""
 
@@ -31,9 +33,13 @@ class ClipEmbedding(BatchedEmbedding):
     """Embeds texts and images into one space, batched, in unit vectors.
 
     The model is loaded when the first vector is asked for. A text is always a text; an image is a path, bytes, a
-    BytesIO, a data URI, a PIL image or an array, and a path that is not there is an error. The async methods run the
-    model in a thread, so that the event loop goes on. In an `IngestionPipeline` a picture node gets the vector of its
-    picture, a text node that of its text.
+    BytesIO, base64, a data URI, a PIL image or an array. A str that is the path of a file is that file, whatever else
+    it could be, and one that is nothing of all this is an error. The async methods run the model in a thread, so that
+    the event loop goes on.
+
+    In an `IngestionPipeline` a picture node gets the vector of its picture, a text node that of its text. A node with
+    neither, such as a blank document, is passed on without a vector and with a warning, so that it is not stored, and
+    the others are; a `ClipIndex` leaves it out as well. A str is embedded as it is: the empty text has a vector, too.
 
     With an `embeddings_cache` what is in it is not embedded again: an image is known by its content, a text by its
     words, and both by the weights and the preprocessing of the model, so that several models may share one cache.
@@ -46,6 +52,7 @@ class ClipEmbedding(BatchedEmbedding):
         dtype: "auto", "float32", "bfloat16" or "float16".
         text_policy: what becomes of a text over the model's limit: "truncate" it, or "pool" the vectors of its parts.
         revision: a branch, tag or commit of the Hub's.
+        cache_folder: where models of the Hub are kept; None: HF_HUB_CACHE, or the Hub's own default.
         trust_remote_code: run Python code that the model brings; not part of `to_dict`.
         query_instruction: what is put before a query.
         text_instruction: what is put before a text.
@@ -66,6 +73,7 @@ class ClipEmbedding(BatchedEmbedding):
     )
     text_policy: Literal["truncate", "pool"] = Field(default="truncate", description="For texts over the limit.")
     revision: str | None = Field(default=None, description="A branch, tag or commit of the Hub's.")
+    cache_folder: str | None = Field(default=None, description="Where models of the Hub are kept.")
     trust_remote_code: bool = Field(default=False, exclude=True, description="Run code that the model brings.")
     _encoder: Any = PrivateAttr(default=None)
 
@@ -97,6 +105,7 @@ class ClipEmbedding(BatchedEmbedding):
                 self._encoder = self._encoder or ClipEncoder(
                     self.model_name,
                     revision=self.revision,
+                    cache_folder=self.cache_folder,
                     device=self.device,
                     dtype=self.dtype,
                     batch_size=self.embed_batch_size,
@@ -109,8 +118,10 @@ class ClipEmbedding(BatchedEmbedding):
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Give every node its `embedding`: of a picture node that of its picture, of a text node that of its text.
 
+        A node with neither, such as a blank document, stays as it is: a pipeline stores what has an embedding.
+
         Raises:
-            ConfigError: a node without either; it names the node.
+            ConfigError: a picture node with a text, but without its picture; it names the node.
             ImageError: a picture that cannot be opened; it names the picture and the node.
         """
         pictures, texts = _parted(nodes)
@@ -133,9 +144,15 @@ class ClipEmbedding(BatchedEmbedding):
 
 def _parted(nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[BaseNode]]:
     """The picture nodes and the text nodes, each with something to embed."""
-    for node in nodes:
+    blank = {id(node): node.node_id for node in nodes if is_blank(node)}
+    if blank:
+        _logger.warning(
+            "%d nodes have neither a picture nor a text, and get no vector: %s", len(blank), min(blank.values())
+        )
+    full = [node for node in nodes if id(node) not in blank]
+    for node in full:
         check_content(node)
-    return [node for node in nodes if kind_of(node) == IMAGE], [node for node in nodes if kind_of(node) == TEXT]
+    return [node for node in full if kind_of(node) == IMAGE], [node for node in full if kind_of(node) == TEXT]
 
 
 def _images_of(nodes: Sequence[BaseNode]) -> list[ImageSource | None]:

@@ -18,8 +18,8 @@ from llama_index.core.utils import get_tqdm_iterable
 from PIL import Image
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.images import describe_source
 from clip_qdrant.llamaindex.embedding_cache import CachedEmbedding
+from clip_qdrant.llamaindex.embedding_sources import name_of
 
 if TYPE_CHECKING:
     from clip_qdrant.llamaindex.embedding_cache import What
@@ -45,7 +45,7 @@ class BatchedEmbedding(CachedEmbedding):
         return self._run("text", texts, show_progress)
 
     def get_image_embedding(self, img_file_path: Any) -> list[float]:
-        """The unit vector (dim,) of an image: whatever `open_image` opens."""
+        """The unit vector (dim,) of an image: whatever `open_image` opens, or base64 of it as a str."""
         return self._run("image", [img_file_path])[0]
 
     def get_image_embedding_batch(self, img_file_paths: list[Any], show_progress: bool = False) -> list[list[float]]:
@@ -147,6 +147,6 @@ class BatchedEmbedding(CachedEmbedding):
         dispatcher.event(EmbeddingStartEvent(model_dict=model))
         with self.callback_manager.event(CBEventType.EMBEDDING, {EventPayload.SERIALIZED: model}) as event:
             yield embeddings
-            chunks = [describe_source(item) for item in batch] if what == "image" else list(batch)
+            chunks = [name_of(item) for item in batch] if what == "image" else list(batch)
             event.on_end({EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: embeddings})
         dispatcher.event(EmbeddingEndEvent(chunks=chunks, embeddings=embeddings))

@@ -14,6 +14,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from clip_qdrant.errors import ConfigError, ImageError, ImageFetchError
 from clip_qdrant.images import content_hash, decode_ahead, describe_source
 from clip_qdrant.images.sources import kind_of as kind_of_source
+from clip_qdrant.llamaindex.embedding_sources import source_of
 
 if TYPE_CHECKING:
     from clip_qdrant.types import Encoder, ImageSource
@@ -100,10 +101,11 @@ class CachedEmbedding(MultiModalEmbedding):
         instruction = (self.query_instruction if what == "query" else self.text_instruction) or ""
         return [instruction + text for text in batch]
 
-    def _fetched(self, images: Sequence[ImageSource]) -> list[ImageSource]:
+    def _fetched(self, given: Sequence[ImageSource]) -> list[ImageSource]:
+        images = [source_of(image) for image in given]
         urls = [image for image in images if isinstance(image, str) and kind_of_source(image) == "url"]
         if not urls:
-            return list(images)
+            return images
         if not self.allow_url:
             raise ImageFetchError(
                 describe_source(urls[0]), "URLs are not opened unless asked. Use ClipEmbedding(allow_url=True)"

@@ -25,7 +25,6 @@ _ONE_PROCESS = "Images are decoded in threads, and the model computes in batches
 _NEUTRAL = {
     "normalize": _Neutral((True,), "Vectors have unit length always."),
     "max_length": _Neutral((None,), "The model's own holds; text_policy='pool' embeds texts over it in parts."),
-    "cache_folder": _Neutral((None,), "Set the environment variable HF_HUB_CACHE, or give a folder as model_name."),
     "parallel_process": _Neutral((False,), _ONE_PROCESS),
     "target_devices": _Neutral((None,), _ONE_PROCESS),
     "backend": _Neutral(("torch",), "The model runs in torch."),
@@ -70,6 +69,7 @@ def settings_of(encoder: Encoder, given: Mapping[str, Any], defaults: Mapping[st
         "dtype": str(getattr(encoder, "dtype", "auto")).removeprefix("torch."),
         "text_policy": getattr(encoder, "text_policy", "truncate"),
         "revision": None,
+        "cache_folder": None,
         "trust_remote_code": False,
     }
     for name, value in own.items():

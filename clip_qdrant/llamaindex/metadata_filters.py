@@ -13,9 +13,9 @@
     IS_EMPTY                  anything, not looked at        not there, null, [] or ""
 
 AND, OR and NOT (of several: none of them holds) nest in each other; a group without filters asks nothing. IN and NIN
-also take text with commas, as the stock class does. An integer finds integers only: give 5.0 for a field of floats,
-which finds 5 too. A key is the path of a field, as in `clip_qdrant.storage.filters`, which also says what index serves
-which filter: TEXT_MATCH and EQ a keyword index, TEXT_MATCH_INSENSITIVE a text index.
+also take text with commas, as the stock class does; "" is an empty list. An integer finds integers only: give 5.0 for a
+field of floats, which finds 5 too. A key is the path of a field, as in `clip_qdrant.storage.filters`, which also says
+what index serves which filter: TEXT_MATCH and EQ a keyword index, TEXT_MATCH_INSENSITIVE a text index.
 
 LlamaIndex's own `MetadataFilter` refuses true, false and dates. The one here takes them, and goes wherever the other
 does. Any filter may also be a mapping or an expression of `clip_qdrant.storage.filters`, or Qdrant's own.
@@ -61,6 +61,40 @@ def to_qdrant_filter(filters: MetadataFilters | Where | None) -> models.Filter |
     if not isinstance(filters, MetadataFilters):
         return to_filter(filters)
     return to_filter(_group(filters))
+
+
+def holds_always(wanted: models.Filter | None) -> bool:
+    """Whether a filter leaves nothing out, whatever is stored: none at all, or such as "is none of []"."""
+    return wanted is None or _truth(wanted) is True
+
+
+def _truth(condition: Any) -> bool | None:
+    """What a condition is for every point, or None where that depends on the point."""
+    from qdrant_client import models
+
+    if isinstance(condition, models.HasIdCondition):
+        return None if condition.has_id else False
+    if isinstance(condition, models.FieldCondition):
+        return False if isinstance(condition.match, models.MatchAny) and not condition.match.any else None
+    if not isinstance(condition, models.Filter):
+        return None
+    truths = _truths(condition.must) + [None if each is None else not each for each in _truths(condition.must_not)]
+    if condition.should:
+        truths.append(_at_least(1, _truths(condition.should)))
+    if condition.min_should:
+        truths.append(_at_least(condition.min_should.min_count, _truths(condition.min_should.conditions)))
+    return _at_least(len(truths), truths)
+
+
+def _truths(conditions: Any) -> list[bool | None]:
+    """Of several conditions, of one without a list, or of none."""
+    return [_truth(each) for each in (conditions if isinstance(conditions, list) else [conditions]) if each is not None]
+
+
+def _at_least(number: int, truths: list[bool | None]) -> bool | None:
+    if truths.count(True) >= number:
+        return True
+    return False if len(truths) - truths.count(False) < number else None
 
 
 def _group(filters: MetadataFilters) -> dict[str, Any] | None:
@@ -116,7 +150,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _listed(value: Any) -> list[Any]:
-    return value.split(",") if isinstance(value, str) else list(value)
+    return [each for each in value.split(",") if value] if isinstance(value, str) else list(value)
 
 
 def _all_values(key: str, values: Any) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from llama_index.core.schema import (
 )
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
-from clip_qdrant.errors import ConfigError, ImageDecodeError, InvalidPointError
+from clip_qdrant.errors import ConfigError, ImageDecodeError, ImageError, InvalidPointError
 from clip_qdrant.images import content_hash as hash_of_image
 from clip_qdrant.images.sources import kind_of as kind_of_source
 from clip_qdrant.images.sources import open_encoded
@@ -76,6 +76,11 @@ def text_of(node: BaseNode) -> str | None:
     return node.get_content(metadata_mode=MetadataMode.EMBED)
 
 
+def is_blank(node: BaseNode) -> bool:
+    """Whether a node has neither a picture nor a text, and so nothing to embed; its metadata is no text."""
+    return not any(picture_of(node)) and text_of(node) is None
+
+
 def check_content(node: BaseNode) -> None:
     """Whether there is something of its kind to embed; nothing is opened or decoded.
 
@@ -115,16 +120,16 @@ def payload_of_node(node: BaseNode, content_hash: str | None = None) -> dict[str
 
     Our own are `kind`, `content_hash`, `source` (the picture's path or URL, else the metadata's `file_path`, else the
     ref doc) and `text`. Where the node's metadata has such a key, the metadata's value stands, for that is what filters
-    ask for. A document without a source is its own ref doc. NaN and infinity become null, as LlamaIndex writes them.
+    ask for; what a node is, is read from LlamaIndex's own keys. A document without a source is its own ref doc. NaN
+    and infinity become null, as LlamaIndex writes them.
 
     Args:
         node: of any kind; it is only read.
         content_hash: where it is known already. None: the picture or the text is hashed; what is not here (the content
-            of a URL, a lost picture, a blank text) has none.
+            of a URL, a picture that is lost or cannot be read, a blank text) has none.
 
     Raises:
         InvalidPointError: the metadata or the text is nothing that JSON holds; it names the node.
-        ImageError: the picture, to be hashed, cannot be read.
     """
     try:
         payload = node_to_metadata_dict(slim(node))
@@ -136,7 +141,7 @@ def payload_of_node(node: BaseNode, content_hash: str | None = None) -> dict[str
     text = node.get_content(metadata_mode=MetadataMode.NONE)
     own = {
         KIND: kind_of(node),
-        CONTENT_HASH: content_hash_of(node) if content_hash is None and _is_here(node) else content_hash,
+        CONTENT_HASH: _hash_of_what_is_here(node) if content_hash is None else content_hash,
         SOURCE: _source(node),
         CAPTION: text if text.strip() else None,
     }
@@ -163,12 +168,15 @@ def _decoded(node: BaseNode, encoded: str | bytes) -> bytes:
         raise ImageDecodeError(f"of node {node.node_id!r}", "it is not valid base64") from error
 
 
-def _is_here(node: BaseNode) -> bool:
-    """Whether a node's content can be hashed without a network."""
-    if kind_of(node) == TEXT:
-        return text_of(node) is not None
-    encoded, place = picture_of(node)
-    return bool(encoded) or (bool(place) and kind_of_source(str(place)) != "url")
+def _hash_of_what_is_here(node: BaseNode) -> str | None:
+    """The hash of a node's content, or None where that cannot be had without a network."""
+    if is_blank(node) or (kind_of(node) == IMAGE and not any(picture_of(node))):
+        return None
+    try:
+        return content_hash_of(node)
+    except ImageError as error:
+        _logger.debug("Node %r has no content hash: %s", node.node_id, error)
+        return None
 
 
 def _source(node: BaseNode) -> str | None:
@@ -197,9 +205,9 @@ def _stored_node(payload: Mapping[str, Any]) -> BaseNode | None:
 
 
 def _made_node(hit: Hit) -> BaseNode:
-    """A node of a point that has none: a picture where it says so as our points do, else a text."""
+    """A node of a point that has none to be read: a picture where LlamaIndex's own key says so, else a text."""
     text = hit.text if isinstance(hit.text, str) else ""
-    if isinstance(hit.source, str) and hit.metadata.get(KIND) == IMAGE:
+    if isinstance(hit.source, str) and hit.payload.get("_node_type") == ImageNode.class_name():
         place = "image_url" if kind_of_source(hit.source) == "url" else "image_path"
         return ImageNode(id_=hit.id, text=text, metadata=dict(hit.metadata), **{place: hit.source})
     rest = {SOURCE: hit.source, CAPTION: hit.text if hit.text != text else None}

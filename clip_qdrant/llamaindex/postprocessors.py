@@ -18,6 +18,7 @@ from clip_qdrant.images import decode_ahead, open_image
 from clip_qdrant.llamaindex.nodes import content_hash_of, image_of, kind_of, text_of
 from clip_qdrant.llamaindex.queries import picture_of
 from clip_qdrant.storage.points import CONTENT_HASH, IMAGE
+from clip_qdrant.storage.vectors_checks import whole_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,9 +56,7 @@ class ClipReranker(BaseNodePostprocessor):
     _encoder: Any = PrivateAttr()
 
     def __init__(self, encoder: Encoder, *, top_n: int | None = None, **kwargs: Any) -> None:
-        if top_n is not None and top_n < 1:
-            raise ConfigError(f"top_n must be at least 1, got {top_n!r}.")
-        fields: dict[str, Any] = {"top_n": top_n}
+        fields: dict[str, Any] = {"top_n": None if top_n is None else whole_number("top_n", top_n, 1)}
         super().__init__(**fields, **kwargs)
         self._encoder = encoder
 
@@ -116,9 +115,9 @@ class NearDuplicateFilter(BaseNodePostprocessor):
     _encoder: Any = PrivateAttr(default=None)
 
     def __init__(self, encoder: Encoder | None = None, *, threshold: float = 0.97, **kwargs: Any) -> None:
-        if not 0 < threshold <= 1:
+        if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not 0 < threshold <= 1:
             raise ConfigError(f"threshold must be above 0 and at most 1, got {threshold!r}.")
-        fields: dict[str, Any] = {"threshold": threshold}
+        fields: dict[str, Any] = {"threshold": float(threshold)}
         super().__init__(**fields, **kwargs)
         self._encoder = encoder
 
@@ -199,14 +198,12 @@ def _scores(kinds: list[dict[int, float]]) -> dict[int, float]:
 
 
 def _hash(node: BaseNode) -> str | None:
-    """The hash of a picture's bytes; None where they cannot be had."""
-    known = node.metadata.get(CONTENT_HASH)
-    if isinstance(known, str):
-        return known
+    """The hash of a picture's bytes: of the bytes, else what the metadata says of them; None where neither is there."""
     try:
         return content_hash_of(node)
     except (ConfigError, ImageError):
-        return None
+        known = node.metadata.get(CONTENT_HASH)
+        return known if isinstance(known, str) else None
 
 
 def _falling(score: float | None) -> float:

@@ -63,7 +63,7 @@ class ZeroShotSelector(BaseSelector):
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ConfigError(f"top_k must be a whole number of at least 1, got {top_k!r}.")
         for name, value, least in (("threshold", threshold, -1.0), ("margin", margin, 0.0)):
-            if value is not None and not least <= value <= 2.0:
+            if value is not None and not (_is_number(value) and least <= value <= 2.0):
                 raise ConfigError(f"{name} compares cosines: it is from {least} to 2, got {value!r}.")
         self._encoder_or_embedding = encoder
         self._examples = {name: tuple(given) for name, given in (examples or {}).items()}
@@ -222,6 +222,10 @@ class _Choices(NamedTuple):
         """Cosines (n,), by pictures or by texts."""
         prototypes = self.pictures if pictured and self.pictures is not None else self.texts
         return prototypes.best(query)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def _starts(groups: Sequence[Sequence[Any]]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -10,22 +11,32 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.vector_stores import VectorStoreQueryResult
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from clip_qdrant.errors import CollectionMismatchError, ConfigError
+from clip_qdrant.errors import CollectionMismatchError
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
 from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.turns import Turns
 from clip_qdrant.llamaindex.vector_store_async import ThreadedVectorStore
 from clip_qdrant.llamaindex.vector_store_collection import LazyCollection
 from clip_qdrant.llamaindex.vector_store_layout import Layout, Legs, check_embeddings
-from clip_qdrant.llamaindex.vector_store_options import open_client, refuse_arguments, wanted_schema
+from clip_qdrant.llamaindex.vector_store_options import (
+    check_upload,
+    open_client,
+    refuse_arguments,
+    unless,
+    wanted_schema,
+)
 from clip_qdrant.llamaindex.vector_store_points import (
     all_of,
     bm25_documents,
     bm25_queries,
+    deletions,
+    id_list,
     nodes_of,
-    point_id_of,
+    of_document,
+    point_ids_of,
     points_of,
     selections,
+    upload,
 )
 from clip_qdrant.llamaindex.vector_store_search import Search, check_options, plan
 from clip_qdrant.storage.filters import to_filter
@@ -72,6 +83,7 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         text_key: the payload's key of the text, for points that no LlamaIndex has written.
         dense_vector_name: have one dense vector of this name, for pictures and texts alike; "image" is as if left out.
         sparse_vector_name: the sparse vector of an existing collection, if it has several.
+        dense_config, quantization_config: Qdrant's, for what `schema` says by other names (`vector_store_config`).
         shard_number: of a new collection in a cluster.
         replication_factor: copies of each shard.
         write_consistency_factor: how many copies must have a write before it returns.
@@ -114,6 +126,8 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         text_key: str | None = CAPTION,
         dense_vector_name: str | None = None,
         sparse_vector_name: str | None = None,
+        dense_config: models.VectorParams | None = None,
+        quantization_config: models.QuantizationConfig | None = None,
         shard_number: int | None = None,
         replication_factor: int | None = None,
         write_consistency_factor: int | None = None,
@@ -125,12 +139,7 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
     ) -> None:
         refuse_arguments(type(self).__name__, {**other, "index_doc_id": index_doc_id})
         check_options({"using": using})
-        for name, number, least in (
-            ("batch_size", batch_size, 1),
-            ("parallel", parallel, 1),
-            ("max_retries", max_retries, 0),
-        ):
-            whole_number(name, number, least)
+        check_upload(batch_size, parallel, max_retries)
         fields: dict[str, Any] = {
             "collection_name": collection_name, "url": url, "api_key": api_key, "batch_size": batch_size,
             "parallel": parallel, "max_retries": max_retries, "client_kwargs": client_kwargs or {},
@@ -142,9 +151,9 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         BasePydanticVectorStore.__init__(self, **fields)
         self._encoder = encoder.encoder if isinstance(encoder, ClipEmbedding) else encoder
         shape = wanted_schema(
-            schema, self._encoder, dense_vector_name=_unless(IMAGE, dense_vector_name), enable_hybrid=enable_hybrid,
-            payload_indexes=payload_indexes, shards=shard_number, replicas=replication_factor,
-            write_consistency=write_consistency_factor,
+            schema, self._encoder, dense_vector_name=unless(IMAGE, dense_vector_name), enable_hybrid=enable_hybrid,
+            payload_indexes=payload_indexes, dense_config=dense_config, quantization_config=quantization_config,
+            shards=shard_number, replicas=replication_factor, write_consistency=write_consistency_factor,
         )  # fmt: skip
         self.set_query_functions(sparse_doc_fn, sparse_query_fn, hybrid_fusion_fn)
         self._client = open_client(client, aclient, url, api_key, client_kwargs or {})
@@ -152,8 +161,8 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         self._turns = Turns(self._client)
         self._aclient = aclient  # type: ignore[assignment]  # the stock store has it unset
         self._collection = LazyCollection(
-            self._client, collection_name, shape, sparse=_unless(LEXICAL, sparse_vector_name),
-            any_distance=schema is None, own_words=None not in (sparse_doc_fn, sparse_query_fn),
+            self._client, collection_name, shape, sparse=unless(LEXICAL, sparse_vector_name),
+            any_distance=(schema, dense_config) == (None, None), own_words=None not in (sparse_doc_fn, sparse_query_fn),
         )  # fmt: skip
         if self._collection.find() is not None:
             self._opened()
@@ -202,37 +211,28 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
     def add(self, nodes: Sequence[BaseNode], shard_identifier: Any = None, **add_kwargs: Any) -> list[str]:
         """Write nodes that have their embeddings, and return their ids. A node of the same id is replaced.
 
-        All embeddings are looked at before anything is written; points are made and written a batch at a time. After an
-        interruption what was written stays, and the same call writes all.
+        What has an embedding is stored, also a node without text, and a picture whose file is gone; that one has no
+        `content_hash`. All embeddings are looked at before anything is written; points are made and written a batch at
+        a time. After an interruption what was written stays, and the same call writes all.
 
         Raises:
             InvalidPointError: an embedding is missing, zero, or has a NaN; metadata that JSON cannot hold.
             CollectionMismatchError: an embedding is of another dimension.
-            ImageError: a picture cannot be read, to be known again; not where its metadata has its `content_hash`.
         """
         refuse_arguments("add", {**add_kwargs, "shard_identifier": shard_identifier})
-        if not nodes:
-            return []
-        layout = self._collection.find()
-        dim, maker = (self._collection.schema.dim, None) if layout is None else (layout.dim, layout.space.model)
-        dim = check_embeddings(self.collection_name, nodes, dim, maker)
-        if layout is None:
-            self._create_collection(self.collection_name, dim)
-        batches = pages(nodes, self.batch_size)
-        self._client.upload_points(
-            self.collection_name,
-            points=(point for batch in batches for point in self._build_points(batch, self.sparse_vector_name)[0]),
-            batch_size=self.batch_size,
-            parallel=self.parallel,
-            max_retries=self.max_retries,
-            wait=True,
-        )
-        return [node.node_id for node in nodes]
+        given = list(nodes)
+        if given:
+            self._collection.again(lambda: self._write(given))
+        return [node.node_id for node in given]
 
     def delete(self, ref_doc_id: str, shard_identifier: Any = None, **delete_kwargs: Any) -> None:
-        """Delete all nodes of a document."""
+        """Delete all nodes of a document.
+
+        Raises:
+            ConfigError: no id of a document; "None" is what LlamaIndex writes of all nodes that have none.
+        """
         refuse_arguments("delete", {**delete_kwargs, "shard_identifier": shard_identifier})
-        self._delete(to_filter({"doc_id": {"eq": ref_doc_id}}))
+        self._delete(of_document(ref_doc_id))
 
     def delete_nodes(
         self,
@@ -244,14 +244,11 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         """Delete the nodes of these ids, or those that the filters find; of both the nodes that are in both.
 
         Raises:
-            ConfigError: neither was given, or filters that ask nothing: `clear` deletes all.
+            ConfigError: neither was given, or filters that hold for every node: `clear` deletes all; ids that are none.
             FilterError: filters that cannot be understood.
         """
         refuse_arguments("delete_nodes", {**delete_kwargs, "shard_identifier": shard_identifier})
-        wanted = to_qdrant_filter(filters)
-        if node_ids is None and wanted is None:
-            raise ConfigError("delete_nodes needs node_ids or filters that are not empty. To delete all, use clear().")
-        for each in selections(node_ids, wanted):
+        for each in deletions(node_ids, to_qdrant_filter(filters)):
             self._delete(each)
 
     def clear(self) -> None:
@@ -268,23 +265,27 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         """All nodes, with their embeddings: of these ids, that the filters find, or of both those that are in both.
 
         Raises:
-            CollectionNotFoundError: there is no collection.
+            CollectionNotFoundError: there is no collection, or no more.
             FilterError: filters that cannot be understood.
+            ConfigError: ids that are none, or a limit that is none.
         """
         refuse_arguments("get_nodes", {"shard_identifier": shard_identifier})
-        self._opened()
-        found = chain.from_iterable(
-            scan_by_id(self._client, self.collection_name, each, with_vectors=True)
-            for each in selections(node_ids, to_qdrant_filter(filters))
-        )
-        return list(self.parse_to_query_result(list(islice(found, limit))).nodes or [])
+        most = None if limit is None else whole_number("limit", limit, 0)
+        wanted = list(selections(node_ids, to_qdrant_filter(filters)))
+
+        def scan() -> list[models.Record]:
+            self._opened()
+            found = (scan_by_id(self._client, self.collection_name, each, with_vectors=True) for each in wanted)
+            return list(islice(chain.from_iterable(found), most))
+
+        return list(self.parse_to_query_result(self._collection.again(scan)).nodes or [])
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes nearest to a query, best first.
 
         Modes: DEFAULT; MMR, of as many candidates as `mmr_prefetch_k`, or `mmr_prefetch_factor` (4) times the answers;
         HYBRID, dense vectors and words; SPARSE and TEXT_SEARCH, words alone. An empty list of `doc_ids` or `node_ids`
-        asks nothing, as LlamaIndex's own retriever means it.
+        asks nothing, as LlamaIndex's own retriever means it. Where there is no collection, there are no hits.
 
         Args:
             query: of LlamaIndex; its filters may also be a mapping or an expression of `clip_qdrant.storage.filters`.
@@ -295,14 +296,10 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         Raises:
             InvalidPointError: the query has no embedding, or one that is zero or has a NaN.
             CollectionMismatchError: the embedding is of another dimension than the collection's.
-            CollectionNotFoundError: there is no collection.
             ConfigError: a mode that there is not, or an argument that cannot be.
             FilterError: filters that cannot be understood.
         """
-        search = self._plan(query, kwargs)
-        if not search.requests:
-            return self.parse_to_query_result([])
-        return self._answer(search, self._client.query_batch_points(self.collection_name, requests=search.requests))
+        return self._collection.again(lambda: self._queried(query, kwargs))
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query`, through `aclient` where there is one of a server, else in a thread."""
@@ -314,16 +311,36 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
             or not isinstance(self._aclient._client, AsyncQdrantRemote)
         ):
             return await super().aquery(query, **kwargs)
-        search = self._plan(query, kwargs)
-        if not search.requests:
-            return self.parse_to_query_result([])
-        return self._answer(search, await self._aclient.query_batch_points(self.collection_name, search.requests))
+        try:
+            search = self._plan(query, kwargs)
+            if search is None:
+                return self.parse_to_query_result([])
+            return self._answer(search, await self._aclient.query_batch_points(self.collection_name, search.requests))
+        except Exception:
+            if not await asyncio.to_thread(self._collection.has_changed):
+                raise
+        return await self.aquery(query, **kwargs)
 
     def parse_to_query_result(self, response: Sequence[Any]) -> VectorStoreQueryResult:
         """Points as nodes, by their own ids; without a score (of `get_nodes`) the similarity is 1."""
         nodes = nodes_of(response, self._collection.known, self.text_key or CAPTION)
         scores = [getattr(point, "score", 1.0) for point in response]
         return VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=[node.node_id for node in nodes])
+
+    def _write(self, nodes: Sequence[BaseNode]) -> None:
+        layout = self._collection.find()
+        dim, maker = (self._collection.schema.dim, None) if layout is None else (layout.dim, layout.space.model)
+        dim = check_embeddings(self.collection_name, nodes, dim, maker)
+        if layout is None:
+            self._create_collection(self.collection_name, dim)
+        batches = (self._build_points(batch, self.sparse_vector_name)[0] for batch in pages(nodes, self.batch_size))
+        upload(self._client, self.collection_name, batches, self.batch_size, self.parallel, self.max_retries)
+
+    def _queried(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> VectorStoreQueryResult:
+        search = self._plan(query, options)
+        if search is None:
+            return self.parse_to_query_result([])
+        return self._answer(search, self._client.query_batch_points(self.collection_name, requests=search.requests))
 
     def _build_points(self, nodes: Sequence[BaseNode], sparse_vector_name: str) -> tuple[list[Any], list[str]]:
         layout = self._opened()
@@ -336,22 +353,26 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
     def _build_query_filter(self, query: VectorStoreQuery) -> Any:
         where: dict[str, Any] = {}
         if query.doc_ids:
-            where["doc_id"] = {"in": query.doc_ids}
+            where["doc_id"] = {"in": id_list("doc_ids", query.doc_ids)}
         if query.node_ids:
-            where["$id"] = {"in": [point_id_of(node_id) for node_id in query.node_ids]}
+            where["$id"] = {"in": point_ids_of(query.node_ids)}
         asked = None if query.filters is None else self._build_subfilter(query.filters)
         return all_of(to_filter(where), asked)
 
     def _create_collection(self, collection_name: str, vector_size: int) -> None:
         self._collection.make(vector_size)
 
-    def _plan(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> Search:
+    def _plan(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> Search | None:
+        """What to ask, or None where nothing could be found: no collection, or a text without words."""
         check_options(options)
+        if self._collection.find() is None:
+            return None
         layout = self._opened()
         more = (to_filter(options.get(name)) for name in ("qdrant_filters", "where"))
         wanted = all_of(self._build_query_filter(query), *more)
         words = self._sparse_query_fn or (bm25_queries if layout.sparse == LEXICAL else None)
-        return plan(query, layout, wanted, options.get("using", self.using), words, options)
+        search = plan(query, layout, wanted, options.get("using", self.using), words, options)
+        return search if search.requests else None
 
     def _answer(self, search: Search, answers: Sequence[models.QueryResponse]) -> VectorStoreQueryResult:
         points = [answer.points for answer in answers]
@@ -365,17 +386,15 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
             top_k=search.limit,
         )
 
-    def _delete(self, wanted: models.Filter | None) -> None:
-        if wanted is not None and self._collection.find() is not None:  # of a collection that is not there yet, nothing
-            self._client.delete(self.collection_name, points_selector=wanted, wait=True)
+    def _delete(self, wanted: models.Filter) -> None:
+        def delete() -> None:
+            if self._collection.find() is not None:  # of a collection that is not there yet, nothing
+                self._client.delete(self.collection_name, points_selector=wanted, wait=True)
+
+        self._collection.again(delete)
 
     def _opened(self) -> Layout:
         """The layout of the collection, whose names the stock fields say."""
         layout = self._collection.layout()
         self.dense_vector_name, self.sparse_vector_name = layout.legs[IMAGE], layout.sparse or LEXICAL
         return layout
-
-
-def _unless(default: str, name: str | None) -> str | None:
-    """A name, or None where it is the default: that is what a store has that is made again of its `to_dict`."""
-    return None if name == default else name

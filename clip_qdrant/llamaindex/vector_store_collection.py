@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.llamaindex.vector_store_layout import Layout
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from clip_qdrant.storage.schema import CollectionSchema
     from clip_qdrant.types import Encoder
+
+_Result = TypeVar("_Result")
 
 
 class LazyCollection:
@@ -54,11 +57,27 @@ class LazyCollection:
             CollectionMismatchError: it is another than was asked for.
             ConfigError: it has sparse vectors that nobody here can make.
         """
-        if self.known is None and self._client.collection_exists(self._name):
-            layout = Layout.of(self._name, self._client.get_collection(self._name), self._dense, self._sparse)
-            self._check(layout)
-            self.known = layout
+        if self.known is None:
+            self.known = self._look()
         return self.known
+
+    def again(self, operation: Callable[[], _Result]) -> _Result:
+        """What an operation gives; once more where it fails on a collection that others have changed meanwhile."""
+        try:
+            return operation()
+        except Exception:
+            if not self.has_changed():
+                raise
+        return operation()
+
+    def has_changed(self) -> bool:
+        """Look again: whether what was known of it no longer holds, for others have deleted it or made it anew.
+
+        Raises:
+            As `find`.
+        """
+        before, self.known = self.known, self._look()
+        return before is not None and self.known != before
 
     def take(self, encoder: Encoder) -> None:
         """Be of this encoder from now on, and checked for it.
@@ -97,6 +116,13 @@ class LazyCollection:
         """Delete it."""
         self._client.delete_collection(self._name)
         self.known = None
+
+    def _look(self) -> Layout | None:
+        if not self._client.collection_exists(self._name):
+            return None
+        layout = Layout.of(self._name, self._client.get_collection(self._name), self._dense, self._sparse)
+        self._check(layout)
+        return layout
 
     def _check(self, layout: Layout) -> None:
         foreign = layout.sparse not in (None, LEXICAL)

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+from llama_index.core.schema import BaseNode
 
 from clip_qdrant.errors import CollectionMismatchError, InvalidPointError
-from clip_qdrant.storage.points import IMAGE, KIND, TEXT
+from clip_qdrant.storage.points import IMAGE, TEXT
 from clip_qdrant.storage.schema import LEXICAL, dense_vectors, search_params
 from clip_qdrant.storage.vectors_checks import Space
 
 if TYPE_CHECKING:
-    from llama_index.core.schema import BaseNode
     from qdrant_client import models
 
     from clip_qdrant.storage.points import Leg
@@ -90,12 +90,11 @@ class Layout:
         """The names of the vectors that a search compares with."""
         return self.names if using == "both" else (self.legs[using],)
 
-    def vector_of(self, point: models.ScoredPoint | models.Record) -> list[float] | None:
-        """A point's picture's vector, or of a text the text's; None where the point came without its vectors."""
+    def vector_of(self, point: models.ScoredPoint | models.Record, kind: Leg) -> list[float] | None:
+        """The vector of a point's kind, else the other's; None where the point came without its vectors."""
         given: Any = point.vector
         vectors: Mapping[str, list[float]] = given if isinstance(given, dict) else {"": given}
-        is_text = (point.payload or {}).get(KIND) == TEXT
-        order = (self.legs[TEXT], self.legs[IMAGE]) if is_text else (self.legs[IMAGE], self.legs[TEXT])
+        order = (self.legs[kind], *self.legs.values())
         return next((vectors[name] for name in order if name in vectors), None)
 
 
@@ -109,10 +108,12 @@ def check_embeddings(collection: str, nodes: Sequence[BaseNode], dim: int | None
         maker: whose vectors the collection holds, where that is known.
 
     Raises:
-        InvalidPointError: a node has no embedding, or one that is zero, has a NaN, or is not one vector.
+        InvalidPointError: one is no node, or has no embedding, or one that is zero, has a NaN, or is not one vector.
         CollectionMismatchError: one is of another dimension.
     """
     for node in nodes:
+        if not isinstance(node, BaseNode):
+            raise InvalidPointError(f"Nothing was written: nodes are a list of nodes, got {type(node).__name__} in it.")
         if node.embedding is None:
             raise InvalidPointError(
                 f"Nothing was written: node {node.node_id!r} has no embedding. Embed it first, as an index or an "

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.llamaindex.vector_store_config import schema_fields
 from clip_qdrant.storage.connect import connect
 from clip_qdrant.storage.points import IMAGE, TEXT
 from clip_qdrant.storage.schema import CollectionSchema
+from clip_qdrant.storage.vectors_checks import whole_number
 
 if TYPE_CHECKING:
-    from qdrant_client import AsyncQdrantClient, QdrantClient
+    from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
     from clip_qdrant.types import Encoder
 
 _INSTEAD = {
-    "dense_config": "schema=CollectionSchema(distance=…, hnsw=…, on_disk=…)",
     "sparse_config": "enable_hybrid=True, whose words are weighted by rarity",
-    "quantization_config": 'schema=CollectionSchema(quantization="int8")',
     "fastembed_sparse_model": "enable_hybrid=True, whose BM25 downloads nothing, or that model's functions as "
     "sparse_doc_fn and sparse_query_fn",
     "sharding_method": "schema=CollectionSchema(shards=…), or a payload index of kind 'tenant' to keep owners apart",
@@ -43,6 +43,22 @@ def refuse_arguments(where: str, given: Mapping[str, Any]) -> None:
             raise ConfigError(f"{where} has no argument {name!r}.")
         elif value != _CONSTANTS[name]:
             raise ConfigError(f"{where} has {name}={_CONSTANTS[name]} always, got {value!r}. Leave it out.")
+
+
+def check_upload(batch_size: int, parallel: int, max_retries: int) -> None:
+    """Refuse numbers by which nothing would be written.
+
+    Raises:
+        ConfigError: it names the argument.
+    """
+    whole_number("batch_size", batch_size, 1)
+    whole_number("parallel", parallel, 1)
+    whole_number("max_retries", max_retries, 0)
+
+
+def unless(default: str, name: str | None) -> str | None:
+    """A name, or None where it is the default: that is what a store has that is made again of its `to_dict`."""
+    return None if name == default else name
 
 
 def open_client(
@@ -84,6 +100,8 @@ def wanted_schema(
     dense_vector_name: str | None,
     enable_hybrid: bool,
     payload_indexes: Sequence[Mapping[str, Any]] | None,
+    dense_config: models.VectorParams | None = None,
+    quantization_config: Any = None,
     **numbers: int | None,
 ) -> CollectionSchema:
     """The shape that a new collection gets, and what is asked of one that is there.
@@ -94,13 +112,21 @@ def wanted_schema(
         dense_vector_name: of the one dense vector, instead of `image` and `text`.
         enable_hybrid: add the sparse vector `lexical`.
         payload_indexes: as the stock store takes them: [{"field_name": "year", "field_schema": "integer"}].
+        dense_config: as Qdrant and the stock store have it (`vector_store_config`).
+        quantization_config: the same.
         **numbers: fields of the schema under their names.
 
     Raises:
         ConfigError: an index or vectors that cannot be.
     """
     wanted = dict(schema or CollectionSchema()) | {key: value for key, value in numbers.items() if value is not None}
+    wanted |= schema_fields(dense_config, quantization_config)
     if encoder is not None:
+        if dense_config is not None and dense_config.size != encoder.dim:
+            raise ConfigError(
+                f"dense_config has the size {dense_config.size}, but {encoder.fingerprint.model!r} makes "
+                f"{encoder.dim}-d vectors. Give that size."
+            )
         wanted |= {"dim": encoder.dim, "fingerprint": encoder.fingerprint}
     if dense_vector_name is not None:
         wanted["vectors"] = (dense_vector_name,)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from llama_index.core.vector_stores.types import VectorStoreQueryMode as Mode
 
 from clip_qdrant.errors import ConfigError, InvalidPointError
@@ -153,7 +154,7 @@ def _dense(
     names, limit = layout.searched(using), int(query.similarity_top_k)
     if len(names) > 1 and query.mode == Mode.DEFAULT:
         limit *= _CANDIDATES_FACTOR  # of two kinds a point may be the best of both and the first of neither
-    params = options.get("search_params") or layout.params
+    params = _search_params(options.get("search_params")) or layout.params
     requests = []
     for name in names:
         vector: Any = layout.space.query(name, query.query_embedding)
@@ -180,8 +181,8 @@ def _sparse(
             f"{place} has the sparse vector {layout.sparse!r} of another encoder. Give the store that encoder as "
             "sparse_doc_fn and sparse_query_fn, or use mode 'default'."
         )
-    if query.query_str is None:
-        raise ConfigError(f"Mode {mode!r} searches words: the query needs a query_str, got None.")
+    if not isinstance(query.query_str, str):
+        raise ConfigError(f"Mode {mode!r} searches words: the query needs a query_str, got {query.query_str!r}.")
     limit = whole_number("sparse_top_k", query.sparse_top_k or query.similarity_top_k, 1)
     (indices,), (values,) = words([query.query_str])
     vector = models.SparseVector(indices=list(indices), values=list(values))
@@ -196,9 +197,26 @@ def _request(query: Any, name: str, limit: int, wanted: models.Filter | None, pa
         using=name or None,
         limit=limit,
         filter=wanted,
-        params=models.SearchParams(**params) if isinstance(params, dict) else params,
+        params=params,
         with_payload=True,
     )
+
+
+def _search_params(given: Any) -> models.SearchParams | None:
+    """Qdrant's search parameters, which may be given as a mapping."""
+    from qdrant_client import models
+
+    if given is None or given == {}:
+        return None
+    if isinstance(given, models.SearchParams):
+        return given
+    try:
+        return models.SearchParams.model_validate(dict(given))
+    except (TypeError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+        raise ConfigError(
+            f"search_params are Qdrant's SearchParams, or a mapping of its fields "
+            f"({', '.join(models.SearchParams.model_fields)}), got {given!r}."
+        ) from error
 
 
 def _mmr(query: VectorStoreQuery, options: Mapping[str, Any]) -> models.Mmr:
@@ -216,6 +234,6 @@ def _share(name: str, value: float | None) -> float:
     """A number from 0 to 1; a half where none is given."""
     if value is None:
         return 0.5
-    if not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
         raise ConfigError(f"{name} must be from 0 to 1, got {value!r}.")
     return float(value)

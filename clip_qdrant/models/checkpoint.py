@@ -107,8 +107,13 @@ class Checkpoint:
             )
 
 
-def find_checkpoint(model: str | Path, revision: str | None) -> Checkpoint:
+def find_checkpoint(model: str | Path, revision: str | None, cache_folder: str | Path | None = None) -> Checkpoint:
     """The checkpoint of that name, downloaded if it is a Hub id that is not here yet.
+
+    Args:
+        model: a Hub id, a folder or "pocket".
+        revision: a branch, tag or commit of the Hub's.
+        cache_folder: where what is downloaded is kept; the Hub's own place if None.
 
     Raises:
         ModelNotFoundError: there is none of that name, or the Hub does not answer.
@@ -121,7 +126,9 @@ def find_checkpoint(model: str | Path, revision: str | None) -> Checkpoint:
     from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        folder = snapshot_download(place, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)
+        folder = snapshot_download(
+            place, revision=revision, cache_dir=cache_folder, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+        )
     except RevisionNotFoundError as error:
         raise ModelNotFoundError(
             f"The Hub's {place!r} has no revision {revision!r}. Use a branch, tag or commit that it has, or none."

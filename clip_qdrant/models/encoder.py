@@ -54,6 +54,7 @@ class ClipEncoder:
         model: a Hub id or a folder of a CLIP, SigLIP, SigLIP 2, MetaCLIP 2, Chinese-CLIP or sentence-transformers model
             with safetensors; "pocket", which comes with the package; or a name of OpenAI's ("ViT-B/32").
         revision: a branch, tag or commit of the Hub's.
+        cache_folder: where models of the Hub are kept; HF_HUB_CACHE, or the Hub's own default, if None.
         device: "auto" (cuda, then mps, then cpu), or a name of torch's.
         dtype: "auto" (see `device.pick_dtype`), "float32", "bfloat16" or "float16".
         batch_size: how many items one forward pass takes.
@@ -71,6 +72,7 @@ class ClipEncoder:
         model: str | Path = DEFAULT_MODEL,
         *,
         revision: str | None = None,
+        cache_folder: str | Path | None = None,
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int = 32,
@@ -85,7 +87,9 @@ class ClipEncoder:
         self.dtype: torch.dtype = pick_dtype(dtype, self.device)
         self.batch_size = batch_size
         self.text_policy = text_policy
-        self._checkpoint = find_checkpoint(model, revision)
+        self._checkpoint = find_checkpoint(
+            model, revision, None if cache_folder is None else Path(cache_folder).expanduser()
+        )
         self.model = self._checkpoint.name
         self._checkpoint.check(trust_remote_code)
         self._towers = load_towers(self._checkpoint, self.device, self.dtype, trust_remote_code=trust_remote_code)
