@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from llama_index.core import Document, QueryBundle, StorageContext
-from llama_index.core.schema import IndexNode
+from llama_index.core import Document, QueryBundle, StorageContext, VectorStoreIndex, load_index_from_storage
+from llama_index.core.schema import ImageDocument, IndexNode
 from PIL import Image
 
 from clip_qdrant import ClipCollection, ClipEmbedding, ClipRetriever, connect
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.llamaindex.budget import ImageBudget
 from clip_qdrant.llamaindex.index import ClipIndex
 from clip_qdrant.llamaindex.queries import ImageQueryBundle
 from clip_qdrant.llamaindex.reader import ClipReader
@@ -39,11 +38,8 @@ def index(client, swatches):
 
 
 @pytest.mark.parametrize("mode", ["default", "hybrid", "mmr", "text_search", "sparse"])
-def test_query_modes_only_read_the_bundle(client, swatches, mode):
-    store = ClipQdrantVectorStore("c", client=client, enable_hybrid=True)
-    index = ClipIndex.from_vector_store(store, embed_model=ClipEmbedding(encoder=FakeEncoder()))
-    index.insert_nodes(index._nodes_of([*ClipReader().load_data(swatches), Document(text="a blue note")]))
-    retriever = index.as_retriever(vector_store_query_mode=mode, similarity_top_k=2)
+def test_query_modes_only_read_the_bundle(hybrid, mode):
+    retriever = hybrid.as_retriever(vector_store_query_mode=mode, similarity_top_k=2)
     assert isinstance(retriever, StoreRetriever)
     bundle = QueryBundle("blue")
     found = retriever.retrieve(bundle)
@@ -59,6 +55,99 @@ def test_a_query_mode_takes_a_picture(index):
     assert retriever.retrieve(picture)[0].metadata["file_name"] == "blue.png"
     assert asyncio.run(retriever.aretrieve(picture))[0].metadata["file_name"] == "blue.png"
     assert picture.embedding is None
+
+
+@pytest.fixture
+def hybrid(client, swatches):
+    store = ClipQdrantVectorStore("c", client=client, enable_hybrid=True)
+    index = ClipIndex.from_vector_store(store, embed_model=ClipEmbedding(encoder=FakeEncoder()))
+    index.insert_nodes(index._nodes_of([*ClipReader().load_data(swatches), Document(text="a blue note")]))
+    return index
+
+
+def names(nodes):
+    return [node.metadata.get("file_name", node.text) for node in nodes]
+
+
+@pytest.mark.parametrize("mode", ["default", "mmr", "hybrid"])
+def test_query_modes_have_the_four_ways(hybrid, swatches, mode):
+    retriever = hybrid.as_retriever(vector_store_query_mode=mode, similarity_top_k=1)
+    picture = str(swatches / "blue.png")
+    bundle = QueryBundle("", image_path=picture)
+    ways = [
+        ("text_retrieve", "blue", ["a blue note"]),
+        ("text_to_image_retrieve", "blue", ["blue.png"]),
+        ("image_to_image_retrieve", picture, ["blue.png"]),
+        ("image_to_text_retrieve", picture, ["a blue note"]),
+        ("image_to_image_retrieve", bundle, ["blue.png"]),
+    ]
+    for way, query, expected in ways:
+        assert names(getattr(retriever, way)(query)) == expected
+        assert names(asyncio.run(getattr(retriever, f"a{way}")(query))) == expected
+    assert bundle.embedding is None
+
+
+def test_by_words_pictures_are_found_by_their_captions(hybrid, swatches):
+    hybrid.insert(ImageDocument(image_path=str(swatches / "red.png"), text="a blue poem", metadata={"file_name": "r"}))
+    words = hybrid.as_retriever(vector_store_query_mode="text_search", similarity_top_k=9)
+    assert sorted(names(words.retrieve("blue"))) == ["a blue note", "r"]
+    assert names(words.text_to_image_retrieve("blue")) == ["r"]
+    narrow = {"vector_store_query_mode": "text_search", "vector_store_kwargs": {"where": {"file_name": "other"}}}
+    assert hybrid.as_retriever(**narrow).text_to_image_retrieve("blue") == []
+
+
+def test_a_picture_cannot_be_asked_for_by_words(hybrid, swatches):
+    words = hybrid.as_retriever(vector_store_query_mode="text_search")
+    with pytest.raises(ConfigError, match="Mode 'text_search' searches words, but the query has a picture"):
+        words.retrieve(swatches / "red.png")
+
+
+def test_the_store_is_asked_what_the_retriever_was(hybrid):
+    mmr = {"vector_store_query_mode": "mmr", "similarity_top_k": 9}
+    assert names(hybrid.as_retriever(**mmr, using="text").retrieve("red")) == ["a blue note"]
+    assert "a blue note" not in names(hybrid.as_retriever(**mmr, using="image").retrieve("blue"))
+    assert names(hybrid.as_retriever(**mmr, filters={"file_name": "red.png"}).retrieve("blue")) == ["red.png"]
+    by_words = {"vector_store_query_mode": "hybrid", "hybrid_top_k": 1}
+    assert names(hybrid.as_retriever(**by_words, alpha=0).retrieve("note")) == ["a blue note"]
+    assert names(hybrid.as_retriever(**by_words, alpha=1, using="image").retrieve("red note")) == ["red.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"alpha": 0.3}, "alpha=0.3 means nothing in mode 'default'. Use vector_store_query_mode='hybrid'"),
+        ({"hybrid_top_k": 3, "vector_store_query_mode": "mmr"}, "hybrid_top_k=3 means nothing in mode 'mmr'"),
+        ({"sparse_top_k": 3}, "sparse_top_k=3 means nothing in mode 'default'"),
+        ({"vector_store_query_mode": "fancy"}, "must be one of 'default', .*, got 'fancy'"),
+        ({"vector_store_kwargs": {"bogus": 1}}, "no option 'bogus'"),
+        (
+            {"vector_store_query_mode": "mmr", "similarity_cutoff": 0.5},
+            "together with vector_store_query_mode",
+        ),
+        ({"vector_store_query_mode": "mmr", "fusion": "rank"}, "fusion='rank' cannot be had"),
+        ({"vector_store_query_mode": "mmr", "using": "audio"}, "using must be 'image', 'text' or 'both', got 'audio'"),
+        ({"node_ids": "abc"}, "node_ids is a list of ids"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_with_what_can(hybrid, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        hybrid.as_retriever(**arguments)
+
+
+def test_arguments_that_are_none_are_as_left_out(index):
+    none = dict.fromkeys(["vector_store_query_mode", "alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs"])
+    assert isinstance(index.as_retriever(**none), ClipRetriever)
+
+
+def test_a_collection_of_one_vector_is_asked_in_the_four_ways(client, swatches):
+    encoder = FakeEncoder()
+    store = ClipQdrantVectorStore("one", client=client, encoder=encoder, dense_vector_name="dense")
+    index = ClipIndex.from_vector_store(store, embed_model=ClipEmbedding(encoder=encoder))
+    index.insert_nodes(index._nodes_of([*ClipReader().load_data(swatches), Document(text="a blue note")]))
+    retriever = index.as_retriever(similarity_top_k=9)
+    assert sorted(names(retriever.text_to_image_retrieve("blue"))) == sorted(path.name for path in swatches.iterdir())
+    with pytest.raises(ConfigError, match="one vector for pictures and texts alike"):
+        index.as_retriever(image_similarity_top_k=3)
 
 
 @pytest.mark.parametrize(
@@ -94,22 +183,6 @@ def test_an_index_takes_no_arguments_that_there_are_not(client):
     assert fine._insert_batch_size == 3
 
 
-def test_a_multimodal_engine_shows_pictures_within_a_budget(index, swatches):
-    Image.new("RGB", (3000, 1000), "blue").save(swatches / "blue.png")
-    llm = ScriptedLLM("it is blue")
-    engine = index.as_query_engine(llm, multimodal=True, using="image", similarity_top_k=1)
-    answer = engine.query("blue")
-    assert str(answer) == "it is blue" and llm.images == [(1024, 341)] and "[image blue.png]" in llm.text
-    own = index.as_query_engine(
-        llm, multimodal=True, using="image", similarity_top_k=1, node_postprocessors=[ImageBudget(max_side=300)]
-    )
-    own.query("blue")
-    assert llm.images == [(300, 100)]
-    plain = index.as_query_engine(llm, using="image", similarity_top_k=1)
-    plain.query("blue")
-    assert llm.images == []
-
-
 def test_the_instruction_of_the_embedding_is_put_before_a_query(client, swatches):
     asked = []
 
@@ -136,6 +209,40 @@ def test_an_index_node_given_keeps_its_object(index):
     node = IndexNode(text="a red engine", index_id="engine", obj=engine)
     index.insert_nodes([node])
     assert node.obj is engine and node.embedding is None
+
+
+def test_objects_of_a_new_index_are_left_as_they_are(client, index):
+    engine = index.as_query_engine(ScriptedLLM("of the engine"))
+    node = IndexNode(text="a green engine", index_id="engine", obj=engine)
+    store = ClipQdrantVectorStore("objects", client=client, encoder=FakeEncoder())
+    made = ClipIndex(
+        [],
+        objects=[node],
+        storage_context=StorageContext.from_defaults(vector_store=store),
+        embed_model=ClipEmbedding(encoder=FakeEncoder()),
+    )
+    assert node.obj is engine
+    assert [found.text for found in made.as_retriever().retrieve("green")] == ["of the engine"]
+
+
+def test_a_stored_index_is_loaded_as_what_it_is(client, tmp_path, index):
+    store, model = index.vector_store, ClipEmbedding(encoder=FakeEncoder())
+    index.storage_context.persist(tmp_path)
+    context = StorageContext.from_defaults(persist_dir=str(tmp_path), vector_store=store)
+    loaded = load_index_from_storage(context, embed_model=model)
+    assert type(loaded) is ClipIndex and loaded.index_id == index.index_id
+    assert names(loaded.as_retriever(similarity_top_k=1).retrieve("green")) == ["green.png"]
+    plain = VectorStoreIndex([], storage_context=StorageContext.from_defaults(), embed_model=model)
+    plain.storage_context.persist(tmp_path / "plain")
+    context = StorageContext.from_defaults(persist_dir=str(tmp_path / "plain"))
+    assert type(load_index_from_storage(context, embed_model=model)) is VectorStoreIndex
+
+
+def test_a_stored_index_without_its_store_is_refused(tmp_path, index):
+    index.storage_context.persist(tmp_path)
+    context = StorageContext.from_defaults(persist_dir=str(tmp_path))
+    with pytest.raises(ConfigError, match="ClipIndex needs a ClipQdrantVectorStore"):
+        load_index_from_storage(context, embed_model=ClipEmbedding(encoder=FakeEncoder()))
 
 
 def test_updates_at_a_time_leave_one_version(index):

@@ -11,10 +11,12 @@ from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle
+from llama_index.core.settings import Settings
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images.sources import kind_of
 from clip_qdrant.llamaindex.budget import ImageBudget
+from clip_qdrant.llamaindex.engines import with_pictures
 from clip_qdrant.llamaindex.queries import picture_of
 
 if TYPE_CHECKING:
@@ -44,11 +46,13 @@ def multimodal_query_engine(
         budget: how large and how many the pictures may be.
         node_postprocessors: what else to do with the nodes, before; a `ClipReranker`, a `NearDuplicateFilter`.
         **kwargs: what `RetrieverQueryEngine.from_args` takes: `streaming`, `response_mode`, …
+
+    Raises:
+        ConfigError: a response mode, a template or a synthesizer that shows no pictures.
     """
-    postprocessors = [*node_postprocessors, budget or ImageBudget()]
-    return RetrieverQueryEngine.from_args(
-        retriever, llm=llm, multimodal=True, node_postprocessors=postprocessors, **kwargs
-    )
+    model = llm or Settings.llm
+    given = {**kwargs, "multimodal": True, "node_postprocessors": [*node_postprocessors, budget or ImageBudget()]}
+    return RetrieverQueryEngine.from_args(retriever, llm=model, **with_pictures(model, given))
 
 
 class VisualQueryEngine(BaseQueryEngine):
@@ -65,6 +69,9 @@ class VisualQueryEngine(BaseQueryEngine):
         llm: a chat model that takes pictures; None: `Settings.llm`.
         budget: how large the picture may be; its `allow_url` says whether a URL is opened.
         **kwargs: what `get_response_synthesizer` takes: `streaming`, `chat_content_qa_template`, …
+
+    Raises:
+        ConfigError: a response mode or a template that shows no pictures.
     """
 
     def __init__(
@@ -77,7 +84,10 @@ class VisualQueryEngine(BaseQueryEngine):
     ) -> None:
         self.image = image
         self.budget = budget or ImageBudget()
-        self._synthesizer = get_response_synthesizer(llm=llm, multimodal=True, **kwargs)
+        model = llm or Settings.llm
+        given = with_pictures(model, {**kwargs, "multimodal": True})
+        del given["node_postprocessors"]
+        self._synthesizer = get_response_synthesizer(llm=model, **given)
         super().__init__(callback_manager=self._synthesizer.callback_manager)
 
     def _get_prompt_modules(self) -> dict[str, Any]:

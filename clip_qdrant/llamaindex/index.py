@@ -5,36 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from functools import cache
-from inspect import signature
+from collections.abc import Sequence
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core import StorageContext
-from llama_index.core.indices.base import BaseIndex
+from llama_index.core.chat_engine.types import ChatMode
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
 from llama_index.core.ingestion import run_transformations
-from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.llms.utils import resolve_llm
 from llama_index.core.schema import BaseNode, Document, IndexNode, NodeRelationship
 from llama_index.core.settings import Settings
 from llama_index.core.utils import iter_batch
+from llama_index.core.vector_stores.simple import DEFAULT_VECTOR_STORE
 
 from clip_qdrant.collection.clip import ClipCollection
 from clip_qdrant.errors import ConfigError, ImageError
-from clip_qdrant.llamaindex.budget import ImageBudget
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
-from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
-from clip_qdrant.llamaindex.nodes import image_of, text_of
+from clip_qdrant.llamaindex.engines import CHAT_ENGINES, chat_mode_of, with_budget, with_pictures
+from clip_qdrant.llamaindex.index_arguments import (
+    check_index_arguments,
+    check_retriever_arguments,
+    clip_arguments,
+    store_arguments,
+)
+from clip_qdrant.llamaindex.index_struct import ClipIndexStruct, register
+from clip_qdrant.llamaindex.nodes import image_of, is_blank
 from clip_qdrant.llamaindex.reader import ClipReader
-from clip_qdrant.llamaindex.retrievers import ClipRetriever, Using
+from clip_qdrant.llamaindex.retriever_ways import Using
+from clip_qdrant.llamaindex.retrievers import ClipRetriever
 from clip_qdrant.llamaindex.store_retriever import StoreRetriever
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
-from clip_qdrant.llamaindex.vector_store_points import all_of, point_id_of
 from clip_qdrant.sources import Problem, log_problem
-from clip_qdrant.storage.filters import to_filter
 from clip_qdrant.storage.points import CONTENT_HASH
 
 if TYPE_CHECKING:
@@ -42,29 +45,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llama_index.core.base.base_query_engine import BaseQueryEngine
-    from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.chat_engine.types import BaseChatEngine
     from llama_index.core.data_structs.data_structs import IndexDict
     from llama_index.core.embeddings.utils import EmbedType
     from llama_index.core.llms.utils import LLMType
     from llama_index.core.schema import TransformComponent
     from typing_extensions import Self
 
+    from clip_qdrant.llamaindex.retriever_ways import RetrieverOfBothKinds
     from clip_qdrant.sources import OnProblem
 
 _logger = logging.getLogger(__name__)
 _REFRESH_BATCH = 500
 _CHUNKS = "chunks_of_the_document"
-_OF_THE_STOCK_RETRIEVER = ("vector_store_query_mode", "alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs")
 
 
 class ClipIndex(VectorStoreIndex):
     """Pictures and texts in one collection, each with the vectors it has; a captioned picture has both.
 
     All that is known is in the collection: an index opened again, by `from_collection` or `from_vector_store`, knows
-    what it holds and refreshes only what has changed (LlamaIndex's `load_index_from_storage` would make a plain
-    `VectorStoreIndex` of it). A picture is one node, whatever the length of its caption; texts
-    are split by the transformations.
+    what it holds and refreshes only what has changed; so does one of LlamaIndex's `load_index_from_storage`, whose
+    storage context needs the `vector_store`. A picture is one node, whatever the length of its caption; texts are split
+    by the transformations.
 
     Args:
         nodes: to insert at once.
@@ -77,6 +80,8 @@ class ClipIndex(VectorStoreIndex):
         ConfigError: another vector store, another embedding model, or an argument that there is not.
     """
 
+    index_struct_cls = ClipIndexStruct
+
     def __init__(
         self,
         nodes: Sequence[BaseNode] | None = None,
@@ -86,10 +91,8 @@ class ClipIndex(VectorStoreIndex):
         image_embed_model: ClipEmbedding | None = None,
         **kwargs: Any,
     ) -> None:
-        unknown = sorted(kwargs.keys() - _arguments_of(VectorStoreIndex, BaseIndex))
-        if unknown:
-            raise ConfigError(f"ClipIndex takes no argument {unknown[0]!r}.")
-        store = storage_context.vector_store if storage_context is not None else None
+        check_index_arguments(kwargs)
+        store = storage_context.vector_stores.get(DEFAULT_VECTOR_STORE) if storage_context is not None else None
         if storage_context is None or not isinstance(store, ClipQdrantVectorStore):
             raise ConfigError(
                 f"ClipIndex needs a ClipQdrantVectorStore, got {type(store).__name__}. Use "
@@ -103,6 +106,8 @@ class ClipIndex(VectorStoreIndex):
         _check_image_store(storage_context.vector_stores.get("image"), store)
         if nodes is None and kwargs.get("index_struct") is None:
             nodes = []
+        if kwargs.get("objects"):  # LlamaIndex takes the object out of each
+            kwargs["objects"] = [node.model_copy() for node in kwargs["objects"]]
         self._writing = Lock()
         super().__init__(nodes, storage_context=storage_context, embed_model=model, **kwargs)
 
@@ -156,42 +161,54 @@ class ClipIndex(VectorStoreIndex):
         store = self._store
         return ClipCollection(store.client, store.collection_name, self._model.encoder, schema=store.collection_schema)
 
-    def as_retriever(self, **kwargs: Any) -> BaseRetriever:
+    def as_retriever(self, **kwargs: Any) -> RetrieverOfBothKinds:
         """A `ClipRetriever` of pictures and texts, with its arguments.
 
-        Arguments of LlamaIndex's own retriever alone (`vector_store_query_mode="hybrid"`, …) give a `StoreRetriever`,
-        and so does a collection with one vector for pictures and texts alike. What neither has is left to the engine
-        around it, which hands all its arguments on.
+        Arguments of LlamaIndex's query modes (`vector_store_query_mode="hybrid"`, …) give a `StoreRetriever`, and so
+        does a collection with one vector for pictures and texts alike. Those of engines are left to the engine around
+        it, which hands all its arguments on.
 
         Raises:
-            ConfigError: an argument that is nearly the name of one.
+            ConfigError: an argument that neither has, or that has no meaning together with the others.
+            FilterError: filters that cannot be understood.
         """
-        _check_spelling(kwargs)
-        if any(name in kwargs for name in _OF_THE_STOCK_RETRIEVER) or not self._store.is_by_kind:
-            stock: dict[str, Any] = {"callback_manager": self._callback_manager, "object_map": self._object_map}
-            return StoreRetriever(self, embed_model=self._model, **stock | kwargs)
-        wanted = {"doc_id": kwargs.pop("doc_ids", None), "$id": _point_ids(kwargs.pop("node_ids", None))}
-        scope = {field: {"in": list(ids)} for field, ids in wanted.items() if ids}
-        if scope:
-            kwargs["filters"] = all_of(to_filter(scope), to_qdrant_filter(kwargs.get("filters")))
-        kwargs = {name: value for name, value in kwargs.items() if name in _arguments_of(ClipRetriever)}
-        own: dict[str, Any] = {
-            "using": self._store.using,
-            "query_instruction": self._model.query_instruction,
-            "callback_manager": self._callback_manager,
-            "object_map": self._object_map,
-        }
-        return ClipRetriever(self.collection, **own | kwargs)
+        check_retriever_arguments(kwargs)
+        own: dict[str, Any] = {"callback_manager": self._callback_manager, "object_map": self._object_map}
+        of_store = store_arguments(kwargs, is_by_kind=self._store.is_by_kind)
+        if of_store is not None:
+            return StoreRetriever(self, **{"embed_model": self._model, **own, **of_store})
+        own |= {"using": self._store.using, "query_instruction": self._model.query_instruction}
+        return ClipRetriever(self.collection, **own | clip_arguments(kwargs))
 
     def as_query_engine(self, llm: LLMType | None = None, **kwargs: Any) -> BaseQueryEngine:
-        """A query engine over `as_retriever`; with `multimodal=True` its model sees the pictures, within a budget.
+        """A query engine over `as_retriever`, whose model sees the pictures found, each with its caption.
 
-        An `ImageBudget` among the `node_postprocessors` says how large and how many; it is last if it is not given.
+        A model that completes text gets the text alone; so does a chat model that takes no pictures, with
+        `multimodal=False`. An `ImageBudget` among the `node_postprocessors` says how large and how many pictures may
+        be; it is last if it is not given. See `engines` for the response modes.
+
+        Raises:
+            ConfigError: `multimodal=True`, and what else is given shows no pictures; or an unknown argument.
         """
-        postprocessors = list(kwargs.get("node_postprocessors") or ())
-        if kwargs.get("multimodal") and not any(isinstance(one, ImageBudget) for one in postprocessors):
-            kwargs["node_postprocessors"] = [*postprocessors, ImageBudget()]
-        return super().as_query_engine(llm, **kwargs)
+        model = resolve_llm(llm, callback_manager=self._callback_manager) if llm else Settings.llm
+        return super().as_query_engine(model, **with_pictures(model, kwargs))
+
+    def as_chat_engine(
+        self, chat_mode: ChatMode = ChatMode.BEST, llm: LLMType | None = None, **kwargs: Any
+    ) -> BaseChatEngine:
+        """A chat engine over `as_retriever`, whose model sees the pictures found, as of `as_query_engine`.
+
+        Raises:
+            ConfigError: a mode that there is not, or that shows no pictures, with `multimodal=True`.
+        """
+        model = resolve_llm(llm, callback_manager=self._callback_manager) if llm else Settings.llm
+        asked = kwargs.get("multimodal")
+        mode = chat_mode_of(chat_mode, asked)
+        engine = CHAT_ENGINES.get(mode)
+        if engine is None or not (model.metadata.is_chat_model if asked is None else asked):
+            return super().as_chat_engine(mode, model, **kwargs)
+        kwargs["node_postprocessors"] = with_budget(kwargs.get("node_postprocessors"))
+        return engine.from_defaults(retriever=self.as_retriever(**kwargs), llm=model, **kwargs)
 
     def insert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
         """Insert nodes; those given stay as they are."""
@@ -263,7 +280,7 @@ class ClipIndex(VectorStoreIndex):
         """Copies of nodes with their vectors; those that bring theirs keep it, those without content are left out."""
         copies = [node.model_copy() for node in nodes]
         missing = [node for node in copies if node.embedding is None]
-        empty = {node.node_id for node in missing if image_of(node) is None and text_of(node) is None}
+        empty = {node.node_id for node in missing if is_blank(node)}
         if empty:
             _logger.warning("%d nodes have neither a picture nor a text, and are left out: %s", len(empty), min(empty))
         self._model([node for node in missing if node.node_id not in empty])
@@ -360,33 +377,6 @@ def _is_unchanged(document: Document, stored: Sequence[BaseNode]) -> bool:
     ]
 
 
-def _arguments_of(*kinds: type) -> frozenset[str]:
-    """The names of what classes are made with."""
-    return frozenset(name for kind in kinds for name in signature(kind).parameters) - {"kwargs"}
-
-
-def _check_spelling(kwargs: Mapping[str, Any]) -> None:
-    """Refuse what is nearly an argument of a retriever: it would be left out without a word.
-
-    Raises:
-        ConfigError: with the name that was meant.
-    """
-    known = _arguments_of(ClipRetriever, StoreRetriever) | {"vector_store_kwargs"}
-    for name in kwargs.keys() - known - _arguments_of_engines():
-        meant = get_close_matches(name, known, n=1, cutoff=0.8)
-        if meant:
-            raise ConfigError(f"A retriever takes no argument {name!r}. Did you mean {meant[0]!r}?")
-
-
-@cache
-def _arguments_of_engines() -> frozenset[str]:
-    return frozenset(signature(RetrieverQueryEngine.from_args).parameters)
-
-
-def _point_ids(node_ids: Sequence[str] | None) -> list[str]:
-    return [point_id_of(node_id) for node_id in node_ids or ()]
-
-
 def _check_image_store(images: Any, store: ClipQdrantVectorStore) -> None:
     """Refuse a second store that holds something: it would never be searched."""
     name, client = getattr(images, "collection_name", None), getattr(images, "client", None)
@@ -397,3 +387,6 @@ def _check_image_store(images: Any, store: ClipQdrantVectorStore) -> None:
             f"The image store {name!r} holds points, which ClipIndex would not search: it keeps pictures and texts in "
             "one collection. Index the pictures into that, and leave image_store out."
         )
+
+
+register(ClipIndex)

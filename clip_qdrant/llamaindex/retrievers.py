@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
@@ -12,22 +11,21 @@ from clip_qdrant.collection.fusion import Chance, by_calibration, by_rank
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.nodes import node_of
-from clip_qdrant.llamaindex.queries import bundle_of, image_bundle_of, text_bundle_of, vector_of
+from clip_qdrant.llamaindex.queries import vector_of
+from clip_qdrant.llamaindex.retriever_ways import RetrieverOfBothKinds, Using
 from clip_qdrant.llamaindex.turns import Turns
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.clip import ClipCollection
-    from clip_qdrant.llamaindex.queries import QueryLike
     from clip_qdrant.storage.filters import Where
     from clip_qdrant.storage.points import Leg
     from clip_qdrant.types import Hit
 
-Using = Literal["image", "text", "both"]
 FusionMode = Literal["rank", "calibrated"]
 _LEGS: dict[Using, tuple[Leg, ...]] = {"image": ("image",), "text": ("text",), "both": ("image", "text")}
 
 
-class ClipRetriever(MultiModalRetriever):
+class ClipRetriever(RetrieverOfBothKinds):
     """Finds images and texts by a text, by an image, or by both.
 
     A str is a text; a Path, bytes, a PIL image or an array is an image; a `QueryBundle` may have words and an
@@ -97,58 +95,6 @@ class ClipRetriever(MultiModalRetriever):
             self._limit = sum(self._leg_top_k.values())
         self._chance = Chance(collection.vectors)
         self._turns = Turns(collection.vectors.client)
-
-    def retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
-        """Nodes for a text, a picture or a bundle, by the vectors that `using` says."""
-        return super().retrieve(bundle_of(str_or_query_bundle))
-
-    async def aretrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
-        """`retrieve` in a thread."""
-        return await super().aretrieve(bundle_of(str_or_query_bundle))
-
-    def text_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
-        """Texts and captions, by a text."""
-        return self._search(text_bundle_of(str_or_query_bundle), "text")
-
-    def text_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
-        """Images, by a text."""
-        return self._search(text_bundle_of(str_or_query_bundle), "image")
-
-    def image_to_image_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
-        """Images, by an image; a str is a path here."""
-        return self._search(image_bundle_of(str_or_query_bundle), "image")
-
-    def image_to_text_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
-        """Texts and captions, by an image; a str is a path here."""
-        return self._search(image_bundle_of(str_or_query_bundle), "text")
-
-    async def atext_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
-        """`text_retrieve` in a thread."""
-        return await self._turns.run(self.text_retrieve, str_or_query_bundle)
-
-    async def atext_to_image_retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
-        """`text_to_image_retrieve` in a thread."""
-        return await self._turns.run(self.text_to_image_retrieve, str_or_query_bundle)
-
-    async def aimage_to_image_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
-        """`image_to_image_retrieve` in a thread."""
-        return await self._turns.run(self.image_to_image_retrieve, str_or_query_bundle)
-
-    async def aimage_to_text_retrieve(self, str_or_query_bundle: QueryLike) -> list[NodeWithScore]:
-        """`image_to_text_retrieve` in a thread."""
-        return await self._turns.run(self.image_to_text_retrieve, str_or_query_bundle)
-
-    def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return self.text_to_image_retrieve(query_bundle)
-
-    def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return self.image_to_image_retrieve(query_bundle)
-
-    async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await self.atext_to_image_retrieve(query_bundle)
-
-    async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await self.aimage_to_image_retrieve(query_bundle)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return self._search(query_bundle, self.using)

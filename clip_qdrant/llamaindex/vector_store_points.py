@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.llamaindex.metadata_filters import holds_always
 from clip_qdrant.llamaindex.nodes import kind_of, node_of, payload_of_node, text_of
+from clip_qdrant.llamaindex.vector_store_captions import vectors_of_captioned
 from clip_qdrant.storage.lexical import document_vectors, query_vectors
-from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, TEXT, hit_of
+from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, hit_of
 from clip_qdrant.storage.vectors_checks import pages
 from clip_qdrant.storage.vectors_scan import PAGE
 
@@ -134,9 +135,8 @@ def points_of(
     texts = [text_of(node) for node in nodes]
     vectors: list[dict[str, Any]] = [{layout.legs[kind_of(node)]: node.embedding} for node in nodes]
     if encoder is not None and len(layout.names) > 1:
-        captions = {at: text for at, text in enumerate(texts) if text and kind_of(nodes[at]) == IMAGE}
-        for at, vector in zip(captions, encoder.embed_texts(list(captions.values())).tolist(), strict=True):
-            vectors[at][layout.legs[TEXT]] = vector
+        for at, captioned in vectors_of_captioned(nodes, encoder).items():
+            vectors[at] = {layout.legs[kind]: vector for kind, vector in captioned.items()}
     if sparse is not None and layout.sparse is not None:
         written = {at: text for at, text in enumerate(texts) if text}
         for at, indices, values in zip(written, *sparse(list(written.values())), strict=True):
