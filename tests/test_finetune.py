@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,19 +14,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
-from clip_qdrant.cli.app import app
-from clip_qdrant.collection.clip import ClipCollection
+from clip_qdrant.collection import finetune as finetuning
 from clip_qdrant.collection.finetune import finetune
 from clip_qdrant.collection.pairs import Parts, pairs_from_records, split
 from clip_qdrant.errors import ConfigError, ModelNotFoundError, TrainingError
 from clip_qdrant.models.encoder import ClipEncoder
 from clip_qdrant.models.training import TrainingOptions
-from clip_qdrant.models.training_model import load_trainable
+from clip_qdrant.models.training_model import load_trainable, save_trained
 from clip_qdrant.sources import records_in
-from clip_qdrant.storage.connect import connect
-from clip_qdrant.types import Record
 from tests.checkpoints import make_clip
 
 COLOURS = {"red": (230, 30, 30), "green": (20, 200, 40), "blue": (30, 40, 220), "grey": (128, 128, 128)}
@@ -39,10 +34,8 @@ def base(tmp_path_factory):
     return make_clip(tmp_path_factory.mktemp("models") / "clip")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def draw_swatches(place):
     """Sixty noisy swatches with captions; what there is to learn is the name of their colour."""
-    place = tmp_path_factory.mktemp("swatches")
     rng = np.random.default_rng(0)
     for index in range(60):
         name, colour = list(COLOURS.items())[index % 4]
@@ -50,6 +43,11 @@ def folder(tmp_path_factory):
         Image.fromarray(pixels).save(place / f"{index:02}.png")
         (place / f"{index:02}.txt").write_text(f"the {name} swatch")
     return place
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return draw_swatches(tmp_path_factory.mktemp("swatches"))
 
 
 @pytest.fixture(scope="module")
@@ -132,129 +130,81 @@ def test_a_run_that_blows_up_keeps_what_was_there(base, parts, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def run(*arguments, env=None):
-    quiet = {"QDRANT_URL": None, "QDRANT_API_KEY": None, **(env or {})}
-    return CliRunner(env=quiet).invoke(app, ["train", *map(str, arguments)])
+def stopped_after(steps):
+    calls = iter(range(1, 1000))
+    return lambda: next(calls) == steps
 
 
-FAST = ("--steps", 40, "--batch", 16, "--learning-rate", 3e-3, "--test-share", 0.25, "--device", "cpu")
+def test_a_run_goes_on_only_with_what_it_was_begun_with(base, parts, tmp_path):
+    finetune(base, parts, tmp_path / "cut", OPTIONS, batch=16, stop=stopped_after(5))
+    kept = (tmp_path / "cut.training" / "training.safetensors").read_bytes()
+    fewer = Parts(parts.train[1:], parts.judge, parts.test)
+    said = Parts([replace(parts.train[0], captions=("else",)), *parts.train[1:]], parts.judge, parts.test)
+    other = load_trainable(base)
+    with torch.no_grad():
+        other.model.logit_scale += 1
+    save_trained(other, tmp_path / "other", {})
+    count = len(parts.train)
+    for model, given, batch, message in (
+        (base, fewer, 16, rf"another number of pairs \({count}, now {count - 1}\)"),
+        (base, said, 16, "another pairs. Resume"),
+        (base, parts, 8, r"another batch \(16, now 8\)"),
+        (tmp_path / "other", parts, 16, "another base model. Resume"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            finetune(model, given, tmp_path / "cut", OPTIONS, batch=batch, resume=True)
+    assert (tmp_path / "cut.training" / "training.safetensors").read_bytes() == kept
+    assert finetune(base, parts, tmp_path / "cut", OPTIONS, batch=16, resume=True).saved
 
 
-def test_the_command_trains_and_tells(base, folder, tmp_path):
-    result = run(folder, "--base", base, "--out", tmp_path / "new", *FAST, "--judge-every", 20)
-    assert result.exit_code == 0, result.output
-    assert "60 pictures with captions" in result.stderr and "step 40" in result.stderr and "recall" in result.stderr
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
-    assert [row[:2] for row in rows][3] == ["image to text", "recall@1"]
-    assert float(rows[3][3]) > float(rows[3][2])
-    assert ClipEncoder(tmp_path / "new", device="cpu").dim == 24
-
-
-def test_the_command_answers_in_json(base, folder, tmp_path):
-    result = run(folder, "--base", base, "--out", tmp_path / "new", *FAST, "--keep", 0.5, "--freeze", "image", "--json")
-    told = json.loads(result.stdout)
-    assert told["saved"] and told["kept"] == 0.5 and told["training"]["steps"] == 40
-    before, after = load_trainable(base).weights(), load_trainable(tmp_path / "new").weights()
-    assert torch.equal(before["visual_projection.weight"], after["visual_projection.weight"])
-
-
-def test_the_command_trains_on_a_collection(base, folder, tmp_path):
-    with connect(tmp_path / "store") as client:
-        clip = ClipCollection(client, "swatches", ClipEncoder(base, device="cpu"))
-        clip.add(records_in(folder, exif=False))
-        clip.add([Record(str(tmp_path / "else.png"), Image.new("RGB", (8, 8)), "elsewhere")])
-    where = ("--collection", "swatches", "--location", tmp_path / "store")
-    result = run(folder, "--base", base, "--out", tmp_path / "new", *FAST, *where, "--hard-negatives")
-    assert result.exit_code == 0, result.output
-    assert "60 pictures with captions" in result.stderr
-    assert json.loads((tmp_path / "new" / "training.json").read_text())["after"]["image_to_text"]["recall_1"] > 0.4
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--steps", 5, "--epochs", 2], "Give one of --epochs, --steps and --minutes"),
-        (["--hard-negatives"], "name it with --collection"),
-        (["--freeze", "eyes"], "freeze may name 'image' or 'text'"),
-        (["--device", "cuda:7"], "no device 'cuda:7'"),
-        (["--test-share", 0.9, "--judge-share", 0.2], "together below 1"),
-        (["--collection", "none"], "nothing at"),
-        (["--keep", 3], "from 0 to 1"),
-    ],
-)
-def test_the_command_refuses_in_one_line(base, folder, tmp_path, arguments, message):
-    where = ("--location", tmp_path / "nowhere")
-    result = run(folder, "--base", base, "--out", tmp_path / "new", *where, *arguments)
-    assert result.exit_code == 1 and message in result.stderr and "Traceback" not in result.stderr
-    assert not (tmp_path / "new").exists() and not (tmp_path / "new.training").exists()
-
-
-def test_folders_without_anything_to_learn_are_named(base, tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    Image.new("RGB", (8, 8)).save(empty / "silent.png")
-    result = run(empty, "--base", base, "--out", tmp_path / "new")
-    assert result.exit_code == 1 and "no pictures with captions" in result.stderr
-    (empty / "silent.txt").write_text("no longer")
-    result = run(empty, "--base", base, "--out", tmp_path / "new")
-    assert result.exit_code == 1 and "too few" in result.stderr
-
-
-def test_ctrl_c_keeps_the_state_and_says_how_to_go_on(base, folder, tmp_path):
-    command = [
-        *(sys.executable, "-c", "from clip_qdrant.cli.app import main; main()", "train", str(folder)),
-        *("--base", str(base), "--out", str(tmp_path / "new"), "--steps", "4000", "--batch", "16", "--device", "cpu"),
-        *("--judge-every", "5", "--learning-rate", "0.0001"),
-    ]
+def test_a_killed_process_goes_on_from_its_last_state(base, folder, parts, tmp_path):
+    finetune(base, parts, tmp_path / "whole", OPTIONS, batch=16)
+    script = f"""
+import os, signal, torch
+from dataclasses import replace
+from clip_qdrant.collection.finetune import finetune
+from tests.test_finetune import OPTIONS
+from clip_qdrant.collection.pairs import pairs_from_records, split
+from clip_qdrant.sources import records_in
+torch.set_num_threads(1)
+parts = split(pairs_from_records(records_in({str(folder)!r}, exif=False)), test=0.25, judge=0.15)
+kill = lambda now: now.step == 30 and os.kill(os.getpid(), signal.SIGKILL)
+often = replace(OPTIONS, checkpoint_minutes=1e-6)
+finetune({str(base)!r}, parts, {str(tmp_path / "cut")!r}, often, batch=16, progress=kill)
+"""
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
-        for line in process.stderr:
-            if line.startswith("step 10 "):
-                process.send_signal(signal.SIGINT)
-                break
-        told = process.stderr.read()
-    assert process.returncode == 130
-    assert "Stopping after this step" in told and "The same command with --resume goes on" in told
-    assert (tmp_path / "new.training" / "training.safetensors").is_file() and not (tmp_path / "new").exists()
+    assert subprocess.run([sys.executable, "-c", script], env=env, capture_output=True).returncode == -signal.SIGKILL
+    assert not (tmp_path / "cut").exists()
+    resumed = finetune(base, parts, tmp_path / "cut", OPTIONS, batch=16, resume=True)
+    assert len(resumed.training.losses) == OPTIONS.steps - 29
+    expected, found = (load_trainable(tmp_path / name).weights() for name in ("whole", "cut"))
+    assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
 
 
-def test_two_processes_write_one_model(base, folder, tmp_path):
-    pytest.importorskip("accelerate")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "clip_qdrant",
-            "train",
-            str(folder),
-            "--base",
-            str(base),
-            "--out",
-            str(tmp_path / "two"),
-        ),
-        *("--steps", "20", "--batch", "16", "--learning-rate", "0.003", "--device", "cpu", "--json"),
-    ]
-    common = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1"}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert json.loads(told[0][0])["saved"] and told[1][0] == ""
-    assert ClipEncoder(tmp_path / "two", device="cpu").dim == 24
-    alone = run(folder, "--base", base, "--out", tmp_path / "one", "--steps", 20, "--batch", 16, *FAST[4:6], *FAST[8:])
-    assert alone.exit_code == 0
-    one, two = (load_trainable(tmp_path / name).weights() for name in ("one", "two"))
-    for name, weight in one.items():
-        if not name.endswith("k_proj.bias"):  # which no softmax sees
-            torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-3)
+def test_a_missing_device_is_told_before_the_base_model_is_measured(base, parts, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(finetuning, "evaluate", lambda *_: measured.append(1))
+    with pytest.raises(ConfigError, match="no device 'cuda:7'"):
+        finetune(base, parts, tmp_path / "new", replace(OPTIONS, device="cuda:7"))
+    assert not measured and not list(tmp_path.iterdir())
+
+
+def test_the_base_model_is_measured_on_the_device_of_the_training(base, parts, tmp_path, monkeypatch):
+    devices = []
+
+    def evaluate(trainable, _):
+        devices.append(trainable.model.device.type)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "evaluate", evaluate)
+    monkeypatch.setattr(finetuning, "pick_device", lambda _: torch.device("meta"))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(base, parts, tmp_path / "new", OPTIONS)
+    assert devices == ["meta"]
+
+
+def test_patience_takes_pairs_to_judge_by(base, parts, tmp_path):
+    without = Parts(parts.train, [], parts.test)
+    with pytest.raises(ConfigError, match="patience=3 needs pairs to judge by"):
+        finetune(base, without, tmp_path / "new", replace(OPTIONS, patience=3))
+    assert not list(tmp_path.iterdir())

@@ -127,6 +127,7 @@ def test_parts_can_be_empty_when_asked_to_be():
         (numbered(2), {"test": 0.5}, "too few"),
         ([], {"test": 0.0, "judge": 0.0}, "Of 0 pairs the part to train got 0"),
         ([Pair("a.png", ("x",))], {}, "neither content nor concept"),
+        ([Pair("a.png", ("x",), "c", "h"), Pair("a.png", ("y",), "", "h")], {}, "on two sides"),
     ],
 )
 def test_splits_that_cannot_be(pairs, options, message):

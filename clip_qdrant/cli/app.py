@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 import typer
 
 from clip_qdrant import __version__
-from clip_qdrant.cli import output
-from clip_qdrant.cli.guard import INTERRUPTED, guarded
+from clip_qdrant.cli import model_commands, output
+from clip_qdrant.cli.guard import guarded
+from clip_qdrant.cli.options import (
+    DEFAULT_COLLECTION,
+    DEFAULT_LOCATION,
+    AsJson,
+    Collection,
+    Debug,
+    Location,
+    Model,
+    Where,
+)
 from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,36 +33,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Search pictures by words and by pictures: CLIP embeddings in Qdrant.",
 )
-
-# Optional[...] rather than | None: typer reads these at run time, on Python 3.10 too.
-Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
-Location = Annotated[
-    str,
-    typer.Option(
-        "--location",
-        "-l",
-        envvar="QDRANT_URL",
-        help="A folder, or the http(s) URL of a Qdrant server, whose key is read from QDRANT_API_KEY.",
-    ),
-]
-Model = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--model",
-        "-m",
-        help="A Hub id, a folder, or 'pocket', which comes with the package. Otherwise the one that the collection "
-        "was made with, and for a new collection laion/CLIP-ViT-B-32-laion2B-s34B-b79K.",
-    ),
-]
-Where = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--where", "-w", help="A filter: year >= 2023 and not file_type == 'image/gif'"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-DEFAULT_COLLECTION = "images"
-DEFAULT_LOCATION = "./.clip_qdrant"
 
 
 def _show_version(wanted: bool) -> None:
@@ -241,122 +221,6 @@ def migrate(
         raise typer.Exit(1)
 
 
-@app.command(
-    epilog="Examples:  clip-qdrant train birds/ --base pocket --out birds-clip   |   clip-qdrant train captions.jsonl "
-    "--base ViT-B/32 --out mine --freeze image --epochs 5"
-)
-@guarded
-def train(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            help="A folder of pictures with captions beside them, or a manifest. With --collection: the folder that "
-            "its pictures are in.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the model.", show_default=False)],
-    base: Annotated[str, typer.Option("--base", "-b", help="The model to start from.", show_default=False)],
-    collection: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--collection", "-c", help="Take pictures and captions from this collection."),
-    ] = None,
-    location: Location = DEFAULT_LOCATION,
-    caption_field: Annotated[str, typer.Option(help="Of a collection's payload: its captions.")] = "text",
-    concept_field: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="A field; pictures with the same value of it show the same."),
-    ] = None,
-    epochs: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="How often to see every picture; 10 if nothing else is said."),
-    ] = None,
-    steps: Annotated[Optional[int], typer.Option(help="A budget in steps instead.")] = None,  # noqa: UP045
-    minutes: Annotated[Optional[float], typer.Option(help="A budget in minutes instead.")] = None,  # noqa: UP045
-    batch: Annotated[int, typer.Option(help="Pairs a step compares; more is better.")] = 64,
-    chunk: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Pairs that go through the model at once, where memory is short; the result is the same."),
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 5e-5,
-    loss: Annotated[Literal["info_nce", "sigmoid"], typer.Option(help="CLIP's or SigLIP's.")] = "info_nce",
-    freeze: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="A tower to leave as it is: image or text."),
-    ] = None,
-    keep: Annotated[
-        float, typer.Option(help="The share of the training to keep; 0.5 forgets less of what the base model knew.")
-    ] = 1.0,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    test_share: Annotated[float, typer.Option(help="Held out for the figures.")] = 0.1,
-    judge_share: Annotated[float, typer.Option(help="Held out to stop by.")] = 0.1,
-    judge_every: Annotated[int, typer.Option(help="Steps between judgements.")] = 100,
-    patience: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Stop after so many judgements without a better one."),
-    ] = None,
-    hard_negatives: Annotated[
-        bool, typer.Option("--hard-negatives", help="Also set captions apart that the collection has near by.")
-    ] = False,
-    half: Annotated[bool, typer.Option("--half", help="Store the weights in half the space.")] = False,
-    seed: Annotated[int, typer.Option(help="Of all random choices, the split among them.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was interrupted.")] = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Adapt a CLIP or SigLIP model to your own pictures and captions, and measure what it gained."""
-    from clip_qdrant.cli import train as training
-    from clip_qdrant.collection.finetune import finetune
-    from clip_qdrant.collection.pairs import split
-    from clip_qdrant.models.training import TrainingOptions
-    from clip_qdrant.models.training_model import check_free
-
-    if [epochs, steps, minutes].count(None) < 2:
-        raise ConfigError("Give one of --epochs, --steps and --minutes.")
-    check_free(out)
-    pairs = training.pairs_of(data, collection, location, caption_field=caption_field, concept_field=concept_field)
-    parts = split(pairs, test=test_share, judge=judge_share, seed=seed)
-    if steps is None and minutes is None:
-        steps = max(1, round((10.0 if epochs is None else epochs) * len(parts.train) / min(batch, len(parts.train))))
-    options = TrainingOptions(
-        steps=steps,
-        minutes=minutes,
-        learning_rate=learning_rate,
-        loss=loss,
-        chunk=chunk,
-        precision=precision,
-        freeze=tuple(freeze or ()),  # type: ignore[arg-type]
-        judge_every=judge_every,
-        patience=patience,
-        seed=seed,
-        device=device,
-    )
-    with (
-        training.negatives_of(collection, location, caption_field, concept_field, wanted=hard_negatives) as negatives,
-        training.stopping() as stop,
-        training.progress() as show,
-    ):
-        result = finetune(
-            base,
-            parts,
-            out,
-            options,
-            batch=batch,
-            keep=keep,
-            hard_negatives=negatives,
-            resume=resume,
-            half=half,
-            data=f"Pictures with captions from {data.name!r}.",
-            progress=show,
-            stop=stop,
-        )
-    if not result.saved:
-        output.note(f"Stopped at step {result.training.steps:,}. The same command with --resume goes on from there.")
-        raise typer.Exit(INTERRUPTED)
-    training.report(result, out, as_json=as_json)
-
-
 @app.command(epilog="Example:  clip-qdrant demo")
 @guarded
 def demo(
@@ -377,6 +241,9 @@ def demo(
     output.demo(shown)
     save_sheet(draw_sheet(shown.rows, "Search by words and pictures, with the pocket model", ATTRIBUTION), sheet)
     output.note(f"Contact sheet: {sheet}")
+
+
+model_commands.register(app)
 
 
 def main() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,67 +10,120 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from clip_qdrant.cli import output
-from clip_qdrant.cli.session import open_client
+from clip_qdrant.cli.guard import INTERRUPTED
+from clip_qdrant.cli.session import open_client, open_encoder
 from clip_qdrant.collection.mining import MinedNegatives
-from clip_qdrant.collection.pairs import pairs_from_collection, pairs_from_records
+from clip_qdrant.collection.pairs import group_near_duplicates, pairs_from_collection, pairs_from_records, split
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.models.training_state import CHECKPOINT
 from clip_qdrant.sources import records_from, records_in
+from clip_qdrant.sources.folders import IMAGE_SUFFIXES
+from clip_qdrant.storage.points import CAPTION
 from clip_qdrant.storage.vectors import VectorCollection
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.finetune import FinetuneReport
+    from clip_qdrant.collection.pairs import Parts
     from clip_qdrant.models.training import Progress as TrainingProgress
     from clip_qdrant.models.training_pairs import HardNegatives, Pair
+    from clip_qdrant.types import Record
 
 _NOTE_EVERY = 50
+_EPOCHS = 10.0
 
 
 def pairs_of(
-    data: Path, collection: str | None, location: str, *, caption_field: str, concept_field: str | None
+    data: Path,
+    collection: str | None,
+    location: str,
+    *,
+    caption_field: str | None,
+    concept_field: str | None,
+    where: str | None,
 ) -> list[Pair]:
     """The pairs of a folder, a manifest, or a collection whose pictures are in a folder.
 
     Raises:
-        ConfigError: there is nothing to learn from.
+        ConfigError: there is nothing to learn from, or a field or filter that nothing would come of.
     """
     if collection is not None:
         with open_client(location, existing=True) as client:
             vectors = VectorCollection(client, collection)
-            pairs = pairs_from_collection(vectors, data, caption_field=caption_field, concept_field=concept_field)
-    elif data.is_file():
-        pairs = pairs_from_records(records_from(data, exif=False), concept_field=concept_field)
-    else:
-        pairs = pairs_from_records(records_in(data, exif=False), concept_field=concept_field)
-    if not pairs:
-        raise ConfigError(
-            f"There are no pictures with captions in {str(data)!r}. A caption is a text file beside its picture "
-            "(bear.jpg, bear.txt), or a column of a manifest (.csv, .jsonl, COCO .json)."
+            field = caption_field or CAPTION
+            pairs = pairs_from_collection(vectors, data, caption_field=field, concept_field=concept_field, where=where)
+        cure = (
+            f"Of the points of {collection!r} with the caption field {field!r}, none has its picture there. Name the "
+            "folder that was indexed, and check --caption-field and --where."
         )
+    else:
+        pairs = pairs_from_records(_records(data, caption_field, where), concept_field=concept_field)
+        cure = (
+            "A caption is a text file beside its picture (bear.jpg, bear.txt), or a column of a manifest (.csv, "
+            ".jsonl, COCO .json)."
+        )
+    if not pairs:
+        raise ConfigError(f"There are no pictures with captions in {str(data)!r}. {cure}")
+    if concept_field is not None and not any(pair.concept for pair in pairs):
+        raise ConfigError(f"None of the {len(pairs):,} pictures has a field {concept_field!r} with a text or a number.")
     output.note(f"{len(pairs):,} pictures with captions")
     return pairs
 
 
+def _records(data: Path, caption_field: str | None, where: str | None) -> Iterator[Record]:
+    if where is not None:
+        raise ConfigError("--where filters the points of a collection: name it with --collection.")
+    if data.is_file() and data.suffix.lower() not in IMAGE_SUFFIXES:
+        return records_from(data, caption_column=caption_field, exif=False)
+    if caption_field is not None:
+        raise ConfigError("--caption-field is for a collection or a manifest; in a folder captions are files.")
+    return records_in(data, exif=False)
+
+
+def parts_of(
+    pairs: list[Pair], base: str, near_duplicates: float | None, *, test: float, judge: float, seed: int
+) -> Parts:
+    """The split of pairs; those that look alike to the base model go together, if that is asked for."""
+    if near_duplicates is not None:
+        if not -1.0 <= near_duplicates <= 1.0:
+            raise ConfigError(f"--near-duplicates is a cosine, from -1 to 1, got {near_duplicates!r}.")
+        grouped = group_near_duplicates(pairs, open_encoder(base), threshold=near_duplicates)
+        together = sum(new.concept != old.concept for new, old in zip(grouped, pairs, strict=True))
+        output.note(f"{together:,} of them look like another one")
+        pairs = grouped
+    return split(pairs, test=test, judge=judge, seed=seed)
+
+
+def steps_of(epochs: float | None, count: int, batch: int) -> int:
+    """How many steps so many epochs of `count` pairs have."""
+    epochs = _EPOCHS if epochs is None else epochs
+    if not 0 < epochs < math.inf:
+        raise ConfigError(f"--epochs is a number above 0, got {epochs!r}.")
+    return max(1, round(epochs * count / min(batch, count)))
+
+
 @contextmanager
 def negatives_of(
-    collection: str | None, location: str, caption_field: str, concept_field: str | None, *, wanted: bool
-) -> Iterator[HardNegatives | None]:
-    """Hard negatives out of the collection, if they are wanted.
+    collection: str | None, location: str, parts: Parts, caption_field: str | None, concept_field: str | None
+) -> Iterator[HardNegatives]:
+    """Hard negatives out of the collection, of what is learnt from alone.
 
     Raises:
         ConfigError: there is no collection to take them from.
     """
-    if not wanted:
-        yield None
-        return
     if collection is None:
         raise ConfigError("Hard negatives are looked up in a collection: name it with --collection.")
     with open_client(location, existing=True) as client:
-        vectors = VectorCollection(client, collection)
-        yield MinedNegatives(vectors, caption_field=caption_field, concept_field=concept_field)
+        yield MinedNegatives(
+            VectorCollection(client, collection),
+            caption_field=caption_field or CAPTION,
+            concept_field=concept_field,
+            held_out=[pair.content for pair in (*parts.judge, *parts.test)],
+        )
 
 
 @contextmanager
@@ -99,7 +153,7 @@ def progress() -> Iterator[Callable[[TrainingProgress], None]]:
 
 
 @contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
+def stopping(out: Path) -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C was pressed: the first one lets the step end and its state be kept, the second one does not."""
     pressed = False
 
@@ -113,6 +167,11 @@ def stopping() -> Iterator[Callable[[], bool]]:
     before = signal.signal(signal.SIGINT, handle)
     try:
         yield lambda: pressed
+    except KeyboardInterrupt:
+        kept = out.with_name(f"{out.name}.training").joinpath(CHECKPOINT).exists()
+        cure = "with --resume goes on from the last state" if kept else "begins anew; nothing was kept"
+        output.note(f"Stopped at once. The same command {cure}.")
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, before)
 

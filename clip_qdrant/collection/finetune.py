@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.augmentation import Augmentation
+from clip_qdrant.models.device import pick_device
 from clip_qdrant.models.training import Progress, TrainingOptions, TrainingReport, train
 from clip_qdrant.models.training_model import check_free, interpolate, load_trainable, save_trained
 from clip_qdrant.models.training_pairs import PairBatches
@@ -18,9 +23,13 @@ from clip_qdrant.models.training_report import Figures, evaluate, model_card
 from clip_qdrant.models.training_workers import Workers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from clip_qdrant.collection.pairs import Parts
     from clip_qdrant.models.augmentation import Augment
-    from clip_qdrant.models.training_pairs import HardNegatives
+    from clip_qdrant.models.training_pairs import HardNegatives, Pair
+
+_BEGUN = "begun.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +102,29 @@ def finetune(
         stop: asked after every step; when it says so, the state is kept, and no model is written.
 
     Raises:
-        ConfigError: `out` is there already, `keep` is no share, or see `training.train`.
+        ConfigError: `out` is there already, `keep` is no share, there is patience and no judge's part, the run to
+            resume was begun with another base model, other batches or other pairs, or see `training.train`.
         ModelNotFoundError, ModelFormatError: the base model cannot be loaded.
         TrainingError: see `training.train` and `PairBatches`.
     """
     if not 0.0 <= keep <= 1.0:
         raise ConfigError(f"keep is the share of the training to keep, from 0 to 1, got {keep!r}.")
+    if options.patience is not None and not parts.judge:
+        raise ConfigError(
+            f"patience={options.patience!r} needs pairs to judge by, and the judge's part is empty. Give it a share of "
+            "the split, or leave patience out."
+        )
     folder = Path(out).expanduser().absolute()
     check_free(folder)
     state = folder.with_name(f"{folder.name}.training")
+    workers = Workers(options.device)
+    device = workers.device or pick_device(options.device)
     trainable = load_trainable(base, revision=revision, trust_remote_code=trust_remote_code)
     start = trainable.weights()
+    begun = _begun(start, parts.train, batch=batch, images_per_concept=images_per_concept)
+    if resume:
+        _check_begun(begun, state / _BEGUN)
+    trainable.model.to(device)  # the base model, too, is measured where it is fast
     before = evaluate(trainable, parts.test) if parts.test else None
     batches = PairBatches(
         parts.train,
@@ -114,6 +135,14 @@ def finetune(
         augment=augment or Augmentation(),
         hard_negatives=hard_negatives,
     )
+
+    def follow(now: Progress) -> None:
+        # Not before the first step, so that a run that is refused leaves nothing behind, and before the first state.
+        if now.step == 1:
+            workers.by_first(lambda: _write_begun(begun, state / _BEGUN))
+        if progress is not None:
+            progress(now)
+
     report = train(
         trainable.model,
         batches,
@@ -121,7 +150,7 @@ def finetune(
         options,
         resume=resume,
         judge=(lambda _: evaluate(trainable, parts.judge).mean_recall) if parts.judge else None,
-        progress=progress,
+        progress=follow,
         stop=stop,
     )
     problems = tuple(batches.problems.values())
@@ -145,7 +174,7 @@ def finetune(
         save_trained(trainable, folder, {"README.md": card, "training.json": told}, half=half)
         shutil.rmtree(state, ignore_errors=True)
 
-    Workers(options.device).by_first(save)
+    workers.by_first(save)
     return result
 
 
@@ -155,3 +184,49 @@ def _recipe(options: TrainingOptions, report: TrainingReport, **more: Any) -> di
     settings = {name: getattr(options, name) for name in wanted}
     settings["freeze"] = ", ".join(options.freeze) or "nothing"
     return {"steps": report.steps, **settings, **more, "weights of step": report.best_step or report.steps}
+
+
+def _begun(
+    start: Mapping[str, Tensor], pairs: Sequence[Pair], *, batch: int, images_per_concept: int
+) -> dict[str, int | str]:
+    """What the batches of a run follow from, beside its options: with anything else, a resume is another run."""
+    weights, content = hashlib.sha256(), hashlib.sha256()
+    for name in sorted(start):
+        weights.update(name.encode())
+        weights.update(start[name].flatten().view(torch.uint8).numpy().data)
+    for pair in pairs:
+        told = [pair.content or _place(pair.image), pair.captions, pair.concept]
+        content.update(json.dumps(told).encode() + b"\n")
+    return {
+        "base model": weights.hexdigest(),
+        "batch": batch,
+        "images_per_concept": images_per_concept,
+        "number of pairs": len(pairs),
+        "pairs": content.hexdigest(),
+    }
+
+
+def _place(image: object) -> str:
+    """Where an image is, if it is a file; one that is in memory may be another object after a break."""
+    return os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
+
+
+def _write_begun(begun: Mapping[str, int | str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(begun, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _check_begun(begun: Mapping[str, int | str], path: Path) -> None:
+    """See to it that a run goes on with what it was begun with; where nothing is, `train` says so."""
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text("utf-8"))
+    for name, value in begun.items():
+        if before.get(name) != value:
+            said = f" ({before.get(name)!r}, now {value!r})" if isinstance(value, int) else ""
+            raise ConfigError(
+                f"The training in {str(path.parent)!r} was begun with another {name}{said}. Resume it with that, or "
+                "remove the folder to begin anew."
+            )

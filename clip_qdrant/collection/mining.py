@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ConfigError
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from clip_qdrant.storage.vectors import VectorCollection
     from clip_qdrant.types import Hit
 
+_CAPTIONS = "captions"
+"""Where folders and manifests put all captions of a picture that has several; its text is the first."""
+
 
 class MinedNegatives:
     """For the pairs of a batch the captions of their nearest neighbours in a collection; see `PairBatches`.
 
     A neighbour that is too near is more likely another picture of the same than something else, and is left out, as is
-    one of the same content, caption or concept. Each pair is looked up once, all new ones of a batch in one request.
+    one of the same content or concept, or with a caption in common. Each pair is looked up once, all new ones of a
+    batch in one request.
 
     Args:
         vectors: the collection, with pictures indexed by the model that training starts from, or any other.
@@ -27,7 +31,9 @@ class MinedNegatives:
         ceiling: the cosine from which a neighbour counts as the same thing.
         caption_field: of the payload: a text, or a list whose first is taken.
         concept_field: of the payload; a neighbour whose value is the pair's concept is left out.
-        where: among which points; leave out here what the model is to be tested on.
+        where: among which points.
+        held_out: content hashes of the pictures that the model is judged and tested by: their captions are not learnt
+            from, not as wrong answers either.
 
     Raises:
         ConfigError: a `per_pair` below 1, or a ceiling that is no cosine.
@@ -42,6 +48,7 @@ class MinedNegatives:
         caption_field: str = CAPTION,
         concept_field: str | None = None,
         where: Where | None = None,
+        held_out: Iterable[str] = (),
     ) -> None:
         if per_pair < 1 or not -1.0 <= ceiling <= 1.0:
             raise ConfigError(f"per_pair is at least 1 and ceiling a cosine, got {per_pair!r} and {ceiling!r}.")
@@ -49,6 +56,7 @@ class MinedNegatives:
         self._per_pair, self._ceiling = per_pair, ceiling
         self._caption, self._concept = caption_field, concept_field
         self._where = where
+        self._held_out = frozenset(held_out)
         self._known: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, pairs: Sequence[Pair]) -> list[str]:
@@ -71,14 +79,16 @@ class MinedNegatives:
         own = {caption.casefold() for caption in pair.captions}
         texts: dict[str, None] = {}
         for hit in neighbours:
-            text = self._text(hit)
-            same = hit.payload.get(CONTENT_HASH) == pair.content or hit.score >= self._ceiling
+            content = hit.payload.get(CONTENT_HASH)
+            same = content == pair.content or content in self._held_out or hit.score >= self._ceiling
             related = pair.concept and self._concept and str(hit.payload.get(self._concept)) == pair.concept
-            if text and not same and not related and text.casefold() not in own:
-                texts[text] = None
+            captions = _texts(hit.payload.get(self._caption))
+            said = {text.casefold() for text in (*captions, *_texts(hit.payload.get(_CAPTIONS)))}
+            if captions and not same and not related and own.isdisjoint(said):
+                texts[captions[0]] = None
         return tuple(texts)[: self._per_pair]
 
-    def _text(self, hit: Hit) -> str:
-        value = hit.payload.get(self._caption)
-        value = value[0] if isinstance(value, list) and value else value
-        return value.strip() if isinstance(value, str) else ""
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [text.strip() for text in values if isinstance(text, str) and text.strip()]

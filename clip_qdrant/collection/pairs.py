@@ -79,7 +79,7 @@ def pairs_from_collection(
         vectors: the collection; read a page at a time.
         root: the folder that the pictures are in; a point whose source is outside of it, or is no file any more, is
             left out with a warning: a collection may come from anybody.
-        caption_field: a text, or a list of texts.
+        caption_field: a text, or a list of texts; with the default also the `captions` of the metadata.
         concept_field: points with the same value of it show the same.
         where: which points.
 
@@ -93,7 +93,10 @@ def pairs_from_collection(
     outside = 0
     for hit in vectors.scan(where=where):
         payload = hit.payload
-        captions = _captions([payload.get(caption_field)])
+        # Where there are several captions, the text is the first, and `captions` has them all.
+        captions = _captions(
+            [payload.get(caption_field), payload.get("captions") if caption_field == CAPTION else None]
+        )
         if payload.get(KIND, IMAGE) != IMAGE or not captions:
             continue
         path = Path(hit.source or "").resolve()
@@ -125,10 +128,16 @@ def split(pairs: Sequence[Pair], *, test: float = 0.1, judge: float = 0.1, seed:
     if not (test >= 0 and judge >= 0 and test + judge < 1):
         raise ConfigError(f"The shares of a split are from 0, and together below 1, got {test!r} and {judge!r}.")
     parts = Parts([], [], [])
+    keys: dict[str, str] = {}
     for pair in pairs:
         key = f"concept:{pair.concept}" if pair.concept else f"content:{pair.content}"
         if key == "content:":
             raise ConfigError("A pair has neither content nor concept, so that nobody can tell what it may leak into.")
+        if pair.content and keys.setdefault(pair.content, key) != key:
+            raise ConfigError(
+                f"One picture is of two concepts, {keys[pair.content]!r} and {key!r}, and would be on two sides. "
+                "Make one pair of it."
+            )
         share = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big") / 2**64
         part = parts.test if share < test else parts.judge if share < test + judge else parts.train
         part.append(pair)
