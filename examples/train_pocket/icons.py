@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from art import draw, read, store
+from art import SIDE, draw, read, store
 from concepts import Concept
 from numpy.typing import NDArray
 
@@ -55,7 +55,7 @@ def load_icons(data: Path, cache: Path, held_out: list[Concept]) -> Icons:
     names: list[str] = []
     pictures = []
     for style in (*COLOURED, *PLAIN):
-        path = cache / f"icons-{style}.npz"
+        path = cache / f"icons-{style}-{SIDE}.npz"
         if not path.exists():
             drawn = _draw_set(data / "node_modules/@iconify-json" / style / "icons.json")
             store(path, [name for name, _ in drawn], [picture for _, picture in drawn])
