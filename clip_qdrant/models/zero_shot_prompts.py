@@ -81,7 +81,9 @@ def templates_named(given: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         if given not in TEMPLATES:
             known = ", ".join(map(repr, TEMPLATES))
-            raise ConfigError(f"There are no templates {given!r}; there are {known}. A template of your own: [template].")
+            raise ConfigError(
+                f"There are no templates {given!r}; there are {known}. A template of your own: [template]."
+            )
         return TEMPLATES[given]
     own = tuple(given)
     if not own:
