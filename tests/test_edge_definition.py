@@ -209,9 +209,11 @@ def test_parameters_that_the_engine_refuses_leave_the_collection_as_it_was(clien
 
 def test_an_update_of_nothing_changes_nothing(client):
     before = client.get_collection("c").config
-    assert client.update_collection("c", metadata={})
     assert not client.update_collection("c")
     assert client.get_collection("c").config == before
+    # No metadata at all become none of them, as local mode has it.
+    assert client.update_collection("c", metadata={})
+    assert client.get_collection("c").config == before.model_copy(update={"metadata": {}})
 
 
 def test_limits_that_only_a_server_can_keep_are_refused(client):

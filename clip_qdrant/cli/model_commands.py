@@ -96,17 +96,12 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Adapt a CLIP or SigLIP model to your own pictures and captions, and measure what it gained."""
-    import torch
-
     from clip_qdrant.cli import train as training
     from clip_qdrant.collection.finetune import finetune
     from clip_qdrant.models.device import pick_device
     from clip_qdrant.models.training import TrainingOptions
     from clip_qdrant.models.training_model import check_free
 
-    # Moments that fade to the smallest of numbers would make a CPU many times slower. It is said before the first
-    # tensor, since the threads that are started then take it over.
-    torch.set_flush_denormal(True)
     if [epochs, steps, minutes].count(None) < 2:
         raise ConfigError("Give one of --epochs, --steps and --minutes.")
     by_epochs = steps is None and minutes is None
@@ -133,6 +128,7 @@ def train(
         options = replace(options, steps=training.steps_of(epochs, len(parts.train), batch))
     mined = training.negatives_of(collection, location, parts, caption_field, concept_field)
     with (
+        training.fast_numbers(),
         mined if hard_negatives else nullcontext() as negatives,
         training.stopping(out) as stop,
         training.progress() as show,

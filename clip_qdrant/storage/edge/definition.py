@@ -109,7 +109,7 @@ def _quantization(change: Any) -> Any:
 def _metadata(config: models.CreateCollection, change: Any, collection: str) -> dict[str, Any]:
     changes = to_edge_payload(change, f"Metadata of collection {collection!r}")
     merged = {**(config.metadata or {}), **changes}
-    return {"metadata": {key: value for key, value in merged.items() if value is not None} or None}
+    return {"metadata": {key: value for key, value in merged.items() if value is not None}}
 
 
 def _vectors(config: models.CreateCollection, change: Mapping[str, Any], collection: str) -> dict[str, Any]:
