@@ -28,10 +28,9 @@ from __future__ import annotations
 from typing import Any
 
 from clip_qdrant.errors import FilterError
-from clip_qdrant.storage.filter_fields import TEXT_OPERATORS
+from clip_qdrant.storage.filter_fields import MAX_DEPTH, TEXT_OPERATORS
 from clip_qdrant.storage.filter_paths import RESERVED
 from clip_qdrant.storage.filter_tokens import Tokens
-from clip_qdrant.storage.filters import MAX_DEPTH
 
 _SIGNS = {"==": "eq", "=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _TEXTS = {**{name: name for name in TEXT_OPERATORS}, "contains": "text"}

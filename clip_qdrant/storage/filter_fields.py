@@ -21,6 +21,9 @@ from clip_qdrant.storage.filter_values import (
 if TYPE_CHECKING:
     from qdrant_client import models
 
+MAX_DEPTH = 30
+"""Filters within filters. A server reads JSON to 128 levels, and one of ours is up to four of those."""
+
 TEXT_OPERATORS = ("text", "text_any", "phrase", "prefix", "substring")
 _RANGE = ("gt", "gte", "lt", "lte")
 _IDENTITY = ("eq", "ne", "in", "not_in")

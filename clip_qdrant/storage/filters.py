@@ -50,7 +50,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clip_qdrant.errors import FilterError
-from clip_qdrant.storage.filter_fields import field_conditions, point_conditions
+from clip_qdrant.storage.filter_expression import parse
+from clip_qdrant.storage.filter_fields import MAX_DEPTH, field_conditions, point_conditions
 from clip_qdrant.storage.filter_values import shown
 
 if TYPE_CHECKING:
@@ -58,9 +59,6 @@ if TYPE_CHECKING:
 
     Where: TypeAlias = Mapping[str, Any] | str | models.Filter
     """A mapping, an expression, or a Qdrant filter."""
-
-MAX_DEPTH = 30
-"""Filters within filters. A server reads JSON to 128 levels, and one of ours is up to four of those."""
 
 
 def to_filter(where: Where | None) -> models.Filter | None:
@@ -71,11 +69,11 @@ def to_filter(where: Where | None) -> models.Filter | None:
     """
     from qdrant_client import models
 
-    if where is None or isinstance(where, models.Filter):
-        return where
+    if where is None:
+        return None
+    if isinstance(where, models.Filter):
+        return where if any(clause for _, clause in where) else None
     if isinstance(where, str):
-        from clip_qdrant.storage.filter_expression import parse
-
         where = parse(where)
     if not isinstance(where, Mapping):
         raise FilterError(f"A filter is a mapping, an expression or a Qdrant Filter, got {shown(where)}.")

@@ -182,6 +182,9 @@ class CollectionSchema(BaseModel):
             index = info.payload_schema.get(field)
             if index is not None:
                 yield from _differs(f"the index of {field!r}", index.data_type.value, _data_type(kind))
+                option = _INDEX_OPTIONS.get(kind)
+                if option is not None and not getattr(index.params, option, None):
+                    yield f"the index of {field!r} is without {option} (drop it, and it is made anew)"
 
     def _parameter_differences(self, info: models.CollectionInfo) -> Iterator[str]:
         """What of the parameters that were asked for differs."""
@@ -232,25 +235,22 @@ def dense_vectors(info: models.CollectionInfo) -> Mapping[str, models.VectorPara
     return vectors if isinstance(vectors, dict) else {"": vectors} if vectors is not None else {}
 
 
-_KEYWORDS = ("prefix", "tenant")
+_INDEX_OPTIONS: dict[str, str] = {"prefix": "prefix", "tenant": "is_tenant", "text": "phrase_matching"}
+"""The option that makes such an index what it is: without phrase_matching Qdrant finds no phrase, and does not say."""
 
 
 def _index(kind: IndexKind) -> Any:
     from qdrant_client import models
 
-    if kind in _KEYWORDS:
-        return models.KeywordIndexParams(
-            type=models.KeywordIndexType.KEYWORD,
-            prefix=True if kind == "prefix" else None,
-            is_tenant=True if kind == "tenant" else None,
-        )
-    if kind == "text":  # without phrase_matching Qdrant would find no phrase at all, and not say so
-        return models.TextIndexParams(type=models.TextIndexType.TEXT, phrase_matching=True)
-    return models.PayloadSchemaType(kind)
+    option = _INDEX_OPTIONS.get(kind)
+    if option is None:
+        return models.PayloadSchemaType(kind)
+    params: Any = models.TextIndexParams if kind == "text" else models.KeywordIndexParams
+    return params(type=_data_type(kind), **{option: True})
 
 
 def _data_type(kind: IndexKind) -> str:
-    return "keyword" if kind in _KEYWORDS else kind
+    return "keyword" if kind in ("prefix", "tenant") else kind
 
 
 def _quantization(name: str | None) -> Any:

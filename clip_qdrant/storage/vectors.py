@@ -220,9 +220,8 @@ class VectorCollection:
             ConfigError: no example, only negative ones for "average_vector", or an id that has no such vector.
             InvalidPointError: an example is no id, or a vector that is zero or has a NaN.
         """
-        options = SearchOptions(limit=limit, offset=offset, where=where, using=using, with_vectors=with_vectors)
         query = Examples(self.client, self._space, using).recommend(positive, negative, strategy)
-        return self._ask([self._queries.request(query, options)], options)[0]
+        return self._by_examples(query, limit=limit, offset=offset, where=where, using=using, with_vectors=with_vectors)
 
     def discover(
         self,
@@ -250,9 +249,8 @@ class VectorCollection:
         Raises:
             As `recommend`.
         """
-        options = SearchOptions(limit=limit, offset=offset, where=where, using=using, with_vectors=with_vectors)
         query = Examples(self.client, self._space, using).discover(context, target)
-        return self._ask([self._queries.request(query, options)], options)[0]
+        return self._by_examples(query, limit=limit, offset=offset, where=where, using=using, with_vectors=with_vectors)
 
     def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Hit]:
         """The points of these ids, in this order; those that are not there are left out."""
@@ -301,7 +299,8 @@ class VectorCollection:
         if order_by is None:
             found = scan_by_id(self.client, self.name, wanted, with_vectors=with_vectors)
         else:
-            field, descending = field_name("order_by", order_by.removeprefix("-")), order_by.startswith("-")
+            descending = isinstance(order_by, str) and order_by.startswith("-")
+            field = field_name("order_by", order_by[1:] if descending else order_by)
             found = scan_by_value(
                 self.client, self.name, wanted, field, descending=descending, with_vectors=with_vectors
             )
@@ -312,24 +311,23 @@ class VectorCollection:
 
         Raises:
             ConfigError: a count below 1.
+            CollectionMismatchError: there are no vectors of that name.
         """
         import numpy as np
         from qdrant_client import models
 
-        present = models.Filter(must=[models.HasVectorCondition(has_vector=using)])
-        wanted = to_filter(where)
-        if wanted is not None:
-            present.must = [wanted, *present.must]  # type: ignore[misc]
+        size, wanted = self._space.size(using), to_filter(where)
+        must: list[Any] = [models.HasVectorCondition(has_vector=using), *([wanted] if wanted else [])]
         points = self.client.query_points(
             self.name,
             query=models.SampleQuery(sample=models.Sample.RANDOM),
-            query_filter=present,
+            query_filter=models.Filter(must=must),
             limit=whole_number("count", count, 1),
             with_vectors=[using],
             with_payload=False,
         ).points
         rows = [point.vector[using] for point in points]  # type: ignore[index,call-overload]
-        return np.array(rows, dtype=np.float32).reshape(len(rows), self._space.sizes[using])
+        return np.array(rows, dtype=np.float32).reshape(len(rows), size)
 
     def count(self, *, where: Where | None = None) -> int:
         """How many points there are."""
@@ -386,6 +384,10 @@ class VectorCollection:
     @cached_property
     def _queries(self) -> QueryBuilder:
         return QueryBuilder(self._space, search_params(self._info))
+
+    def _by_examples(self, query: Any, **asked: Any) -> list[Hit]:
+        options = SearchOptions(**asked)
+        return self._ask([self._queries.request(query, options)], options)[0]
 
     def _ask(self, requests: Sequence[models.QueryRequest], options: SearchOptions) -> list[list[Hit]]:
         return [[hit_of(point, options.leg or IMAGE) for point in points] for points in self._points(requests)]

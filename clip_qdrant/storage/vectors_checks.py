@@ -78,13 +78,21 @@ class Space:
                     raise InvalidPointError(f"Nothing was written: {stored} is zero, has a NaN, or is not one vector.")
                 self._check_size(leg, given.shape[0], stored)
 
-    def _check_size(self, leg: str, size: int, whose: str) -> None:
+    def size(self, leg: str) -> int:
+        """The dimension of the vectors of one name.
+
+        Raises:
+            CollectionMismatchError: there are none of that name.
+        """
         if leg not in self.sizes:
             raise CollectionMismatchError(
                 f"Collection {self.collection!r} has no vectors {leg!r} but {sorted(self.sizes)}. "
                 "Search with one of these, or use another collection."
             )
-        if size != self.sizes[leg]:
+        return self.sizes[leg]
+
+    def _check_size(self, leg: str, size: int, whose: str) -> None:
+        if size != self.size(leg):
             maker = f" of {self.model!r}" if self.model else ""
             raise CollectionMismatchError(
                 f"Collection {self.collection!r} holds {self.sizes[leg]}-d vectors{maker} as {leg!r}, "
@@ -101,6 +109,11 @@ def whole_number(name: str, value: int, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= _MOST:
         raise ConfigError(f"{name} must be at least {least}, at most {_MOST}, and a whole number, got {value!r}.")
     return int(value)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number, and neither infinite nor NaN."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def field_name(of: str, value: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.storage.filters import to_filter
 from clip_qdrant.storage.points import Leg
-from clip_qdrant.storage.vectors_checks import whole_number
+from clip_qdrant.storage.vectors_checks import is_finite, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +61,7 @@ class Fusion:
         if self.method == "dbsf" and (self.weights or self.k is not None):
             raise ConfigError("weights and k are of method='rrf'; 'dbsf' has neither. Leave them out.")
         _check_legs(self.weights)
-        if not all(isfinite(weight) and weight > 0 for weight in self.weights.values()):
+        if not all(is_finite(weight) and weight > 0 for weight in self.weights.values()):
             raise ConfigError(f"The weights of a fusion are positive numbers, got {dict(self.weights)!r}.")
         if self.k is not None:
             whole_number("k", self.k, 1)
@@ -129,14 +128,14 @@ class SearchOptions:
             raise ConfigError(f"using must be 'image', 'text' or 'both', or a Fusion, got {self.using!r}.")
         if self.min_score is not None and self.leg is None:
             raise ConfigError("min_score compares cosines, which a search with using='both' does not have.")
-        if self.min_score is not None and not isfinite(self.min_score):
+        if self.min_score is not None and not is_finite(self.min_score):
             raise ConfigError(f"min_score must be a number, got {self.min_score!r}.")
         if self.diversity is not None and self.leg is None:
             raise ConfigError(
                 "diversity compares the answers with each other by one kind of vector, but using='both' has two, which "
                 "not every point has. Use 'image' or 'text'."
             )
-        if self.diversity is not None and not 0 <= self.diversity <= 1:
+        if self.diversity is not None and not (is_finite(self.diversity) and 0 <= self.diversity <= 1):
             raise ConfigError(f"diversity must be from 0 to 1, got {self.diversity!r}.")
 
 

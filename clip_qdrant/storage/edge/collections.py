@@ -14,7 +14,7 @@ from clip_qdrant.storage.edge.base import EngineBase, completed
 from clip_qdrant.storage.edge.convert_config import HNSW_DEFAULTS, to_edge_config, to_edge_index
 from clip_qdrant.storage.edge.convert_points import to_edge_payload
 from clip_qdrant.storage.edge.definition import NOT_OF_THE_SHARD, updated
-from clip_qdrant.storage.edge.errors import CollectionExistsError, MissingCollectionError
+from clip_qdrant.storage.edge.errors import CollectionExistsError, MissingCollectionError, engine_errors
 from clip_qdrant.storage.edge.manifest import validate_name
 from clip_qdrant.storage.edge.native import edge
 from clip_qdrant.storage.edge.shard import FLUSH_SECONDS
@@ -130,14 +130,18 @@ class CollectionsMixin(EngineBase):
         stored = schema if isinstance(schema, str) else schema.model_dump(mode="json", exclude_none=True)
         collection = self._open(collection_name)
         collection.rules.check_new_index(field_name)
-        collection.shard.write(edge.UpdateOperation.create_field_index(field_name, converted))
+        with engine_errors(f"The payload index of {field_name!r} is refused", ConfigError):
+            operation = edge.UpdateOperation.create_field_index(field_name, converted)
+        collection.shard.write(operation)
         plain = str(getattr(stored, "value", stored)) if isinstance(stored, str) else stored
         self._store.set_index(collection_name, field_name, plain)
         return completed()
 
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> types.UpdateResult:
         """Drop a field's index, if there is one."""
-        self._open(collection_name).shard.write(edge.UpdateOperation.delete_field_index(field_name))
+        with engine_errors(f"The field {field_name!r} is refused", ConfigError):
+            operation = edge.UpdateOperation.delete_field_index(field_name)
+        self._open(collection_name).shard.write(operation)
         self._store.set_index(collection_name, field_name, None)
         return completed()
 

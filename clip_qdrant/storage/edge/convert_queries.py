@@ -16,6 +16,7 @@ from clip_qdrant.storage.edge.convert_config import to_edge_enum
 from clip_qdrant.storage.edge.convert_filters import to_edge_filter, to_rfc3339
 from clip_qdrant.storage.edge.convert_formula import to_edge_formula
 from clip_qdrant.storage.edge.convert_points import to_edge_id, to_edge_with_payload, to_edge_with_vectors
+from clip_qdrant.storage.edge.errors import engine_errors
 from clip_qdrant.storage.edge.native import edge
 from clip_qdrant.storage.edge.recommend import average_query
 
@@ -41,10 +42,17 @@ class _Level:
 
 
 class QueryConverter:
-    """Converts the queries on one collection."""
+    """Converts the queries on one collection.
 
-    def __init__(self, collection: EdgeCollection, lookup: Lookup) -> None:
+    Args:
+        collection: what is searched.
+        lookup: of the vectors of stored points.
+        is_ours: made here of a user's request, which strict mode allowed; not asked again for what we need for it.
+    """
+
+    def __init__(self, collection: EdgeCollection, lookup: Lookup, *, is_ours: bool = False) -> None:
         self._collection = collection
+        self._is_ours = is_ours
         self._space = collection.space
         self._lookup = lookup
 
@@ -92,10 +100,9 @@ class QueryConverter:
         )
 
     def _params(self, limit: int, given: Any) -> Any:
-        from qdrant_client import models
-
-        params = models.SearchParams(**given) if isinstance(given, dict) else given
-        self._collection.rules.check_search(limit, params)
+        params = to_search_params(given)
+        if not self._is_ours:
+            self._collection.rules.check_search(limit, params)
         return None if params is None else _search_params(params)
 
     def _level(self, given: Any, limit: int) -> tuple[Any, Any]:
@@ -114,7 +121,8 @@ class QueryConverter:
             raise ConfigError("A fusion merges prefetches, and there are none. Give `prefetch`.")
         level = _Level(given.using or "", given.lookup_from, limit)
         converted = None if query is None else self._query(query, level)
-        return converted, self._collection.filter_to_read(_without(given.filter, level.named))
+        own_filter = _without(given.filter, level.named)
+        return converted, to_edge_filter(own_filter) if self._is_ours else self._collection.filter_to_read(own_filter)
 
     def _query(self, query: Any, level: _Level) -> Any:
         name = type(query).__name__
@@ -215,13 +223,21 @@ class QueryConverter:
         return self._space.query_vector(level.using, given)
 
 
+def to_search_params(given: Any) -> models.SearchParams | None:
+    """Search parameters, which may be given as a dict."""
+    from qdrant_client import models
+
+    return models.SearchParams(**given) if isinstance(given, dict) else given
+
+
 def to_edge_order_by(order_by: Any) -> Any:
     """The engine's ordering for a key or a `models.OrderBy`."""
-    if isinstance(order_by, str):
-        return edge.OrderBy(order_by)
-    direction = None if order_by.direction is None else to_edge_enum(order_by.direction)
-    start = order_by.start_from
-    return edge.OrderBy(order_by.key, direction, to_rfc3339(start) if isinstance(start, date) else start)
+    with engine_errors(f"order_by {order_by!r} is refused", ConfigError):
+        if isinstance(order_by, str):
+            return edge.OrderBy(order_by)
+        direction = None if order_by.direction is None else to_edge_enum(order_by.direction)
+        start = order_by.start_from
+        return edge.OrderBy(order_by.key, direction, to_rfc3339(start) if isinstance(start, date) else start)
 
 
 def _without(given: models.Filter | None, ids: Sequence[int | str]) -> models.Filter | None:

@@ -10,6 +10,7 @@ from qdrant_client.conversions import common_types as types
 from qdrant_client.local.payload_value_extractor import value_by_key
 
 from clip_qdrant.errors import InvalidPointError
+from clip_qdrant.storage.edge.convert_queries import to_search_params
 from clip_qdrant.storage.edge.reads import ReadsMixin, check_limit
 
 _FIRST_READ = 4
@@ -43,21 +44,25 @@ class GroupsMixin(ReadsMixin):
         """
         check_limit(limit)
         check_limit(group_size, "group_size")
-        everything = max(1, self.count(collection_name).count)
+        collection = self._open(collection_name)
+        collection.rules.check_search(limit * group_size, to_search_params(search_params))
+        collection.rules.check_grouping(group_by)
+        collection.filter_to_read(query_filter)
+        everything = max(1, collection.shard.count())
         read = min(everything, _FIRST_READ * limit * group_size) if _is_prefix_stable(query) else everything
         while True:
-            found = self.query_points(
-                collection_name,
-                query,
-                using,
-                with_larger_prefetches(prefetch, everything),
-                query_filter,
-                search_params,
-                read,
+            request = models.QueryRequest.model_construct(
+                query=query,
+                using=using,
+                prefetch=with_larger_prefetches(prefetch, everything),
+                filter=query_filter,
+                params=search_params,
+                limit=read,
                 with_payload=[group_by],
                 score_threshold=score_threshold,
                 lookup_from=lookup_from,
             )
+            found = self._query(collection_name, [request], is_ours=True)[0]
             groups = group_points(found.points, group_by, limit, group_size)
             full = len(groups) == limit and all(len(group.hits) == group_size for group in groups)
             if full or len(found.points) < read or read == everything:

@@ -73,10 +73,22 @@ class Manifest:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(folder / MANIFEST_NAME)
+            sync_names(folder)
         except OSError as error:
             raise StorageError(
                 f"Cannot write the manifest of {str(folder)!r}: {error.strerror}. Check space and permissions."
             ) from error
+
+
+def sync_names(folder: Path) -> None:
+    """Put a folder's own list of files on disk, without which a power loss may bring the old file back."""
+    if os.name == "nt":  # which has no such call, and writes the list through
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def validate_name(name: str, what: str = "Collection") -> None:

@@ -55,16 +55,19 @@ class MatrixMixin(ReadsMixin):
         check_limit(limit)
         if sample < 2:
             raise ConfigError(f"sample must be at least 2, got {sample}.")
-        self._open(collection_name).space.check_name(using)
+        collection = self._open(collection_name)
+        collection.space.check_name(using)
+        collection.rules.check_search(limit * sample, None)
+        collection.filter_to_read(given)
         must: list[Any] = [models.HasVectorCondition(has_vector=using)]
-        sampled = self.query_points(
-            collection_name,
-            models.SampleQuery(sample=models.Sample.RANDOM),
-            query_filter=models.Filter(must=must if given is None else [*must, given]),
+        drawn = models.QueryRequest(
+            query=models.SampleQuery(sample=models.Sample.RANDOM),
+            filter=models.Filter(must=must if given is None else [*must, given]),
             limit=sample,
             with_payload=False,
-            with_vectors=[using] if using else True,
-        ).points
+            with_vector=[using] if using else True,
+        )
+        sampled = self._query(collection_name, [drawn], is_ours=True)[0].points
         if len(sampled) < 2:
             return []
         sampled.sort(key=lambda point: (isinstance(point.id, str), point.id))
@@ -78,5 +81,5 @@ class MatrixMixin(ReadsMixin):
             )
             for point in sampled
         ]
-        answers = self.query_batch_points(collection_name, requests)
+        answers = self._query(collection_name, requests, is_ours=True)
         return [(point.id, answer.points) for point, answer in zip(sampled, answers, strict=True)]

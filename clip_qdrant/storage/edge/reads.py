@@ -20,6 +20,7 @@ from clip_qdrant.storage.edge.convert_points import (
     to_edge_with_vectors,
 )
 from clip_qdrant.storage.edge.convert_queries import QueryConverter, to_edge_order_by
+from clip_qdrant.storage.edge.errors import engine_errors
 from clip_qdrant.storage.edge.native import edge
 
 
@@ -91,7 +92,10 @@ class ReadsMixin(EngineBase):
         collection = self._open(collection_name)
         check_limit(limit)
         collection.rules.check_search(limit, None)
-        hits = collection.shard.facet(edge.FacetRequest(key, limit, exact, collection.filter_to_read(facet_filter)))
+        given = collection.filter_to_read(facet_filter)
+        with engine_errors(f"The facet of {key!r} is refused", ConfigError):
+            request = edge.FacetRequest(key, limit, exact, given)
+        hits = collection.shard.facet(request)
         return models.FacetResponse(hits=[models.FacetValueHit(value=hit.value, count=hit.count) for hit in hits])
 
     def query_points(
@@ -133,14 +137,17 @@ class ReadsMixin(EngineBase):
         self._open(collection_name).rules.check_batch(len(requests))
         return self._query(collection_name, requests)
 
-    def _query(self, collection_name: str, requests: Sequence[models.QueryRequest]) -> list[types.QueryResponse]:
+    def _query(
+        self, collection_name: str, requests: Sequence[models.QueryRequest], *, is_ours: bool = False
+    ) -> list[types.QueryResponse]:
+        """The answers; `is_ours` as for `QueryConverter`."""
         collection = self._open(collection_name)
 
         def lookup(elsewhere: str | None, name: str, point_id: int | str) -> Any:
             return self._stored_vector(collection_name if elsewhere is None else elsewhere, name, point_id)
 
         # Converted before the shard is locked: a look-up may lock another one.
-        converter = QueryConverter(collection, lookup)
+        converter = QueryConverter(collection, lookup, is_ours=is_ours)
         found = collection.shard.query([converter.request(request) for request in requests])
         return [
             types.QueryResponse(points=[from_edge_scored(point, request.with_vector) for point in points])

@@ -61,6 +61,9 @@ class VectorSpace:
                 f"Collection {collection!r} would have no vectors, which the embedded engine cannot store. "
                 "Give it at least one, or use a Qdrant server."
             )
+        both = sorted(dense.keys() & sparse)
+        if both:
+            raise ConfigError(f"Vector {both[0]!r} of collection {collection!r} is both dense and sparse. Rename one.")
         for name in [*dense, *sparse]:
             if name or name in sparse:
                 validate_name(name, "Vector")

@@ -15,7 +15,7 @@ from clip_qdrant.storage.edge.collection import EdgeCollection
 from clip_qdrant.storage.edge.convert_config import to_edge_config
 from clip_qdrant.storage.edge.errors import CollectionExistsError, MissingCollectionError, engine_errors
 from clip_qdrant.storage.edge.lock import FolderLock
-from clip_qdrant.storage.edge.manifest import CollectionEntry, Manifest, folder_name, validate_name
+from clip_qdrant.storage.edge.manifest import CollectionEntry, Manifest, folder_name, sync_names, validate_name
 from clip_qdrant.storage.edge.shard import Shard
 from clip_qdrant.storage.edge.space import VectorSpace
 from clip_qdrant.storage.edge.strict import Rules, check_strict_mode
@@ -95,11 +95,16 @@ class EdgeStore:
             with engine_errors(f"The folder of collection {name!r} cannot be made"):
                 shutil.rmtree(path, ignore_errors=True)  # of a creation or deletion that was interrupted
                 path.mkdir(parents=True)
+                sync_names(path.parent)
             shard = Shard.create(name, path, to_edge_config(config))
             shard.flush()
             self.manifest.collections[name] = CollectionEntry(config.model_dump(mode="json", exclude_none=True))
+            try:
+                self.save()
+            except StorageError:
+                shard.close()
+                raise
             self._opened[name] = EdgeCollection(shard, space, self._rules(name))
-            self.save()
 
     def redefine(self, name: str, config: models.CreateCollection) -> None:
         """Replace the definition of a collection; its shard is the caller's."""
@@ -136,9 +141,13 @@ class EdgeStore:
             return True
 
     def save(self) -> None:
-        """Write the manifest."""
+        """Write the manifest. Where that fails, nothing has changed here either: a retry meets what is on disk."""
         with self.lock:
-            self.manifest.save(self.folder)
+            try:
+                self.manifest.save(self.folder)
+            except StorageError:
+                self.manifest = Manifest.load(self.folder)
+                raise
 
     def close(self) -> None:
         """Flush and close every shard, then let other processes in, whatever failed."""

@@ -18,6 +18,7 @@ WARN_FROM_POINTS = 1_000
 """In a smaller collection a filter without an index costs nothing that one would notice."""
 
 _ANY_INDEX: frozenset[str] = frozenset()
+_MATCHED = frozenset({"bool", "integer", "keyword", "uuid"})
 _NOT_HERE = (
     "max_timeout",
     "max_collection_vector_size_bytes",
@@ -96,6 +97,12 @@ class Rules:
         if params.quantization is not None:
             self._at_most("search_max_oversampling", params.quantization.oversampling or 0, "oversampling")
 
+    def check_grouping(self, field: str) -> None:
+        """Refuse to group by a field without an index, where a filter on it would be refused."""
+        refused = self._limits is not None and self._limits.unindexed_filtering_retrieve is False
+        if refused and not self._has_index(field, _MATCHED):
+            raise ConfigError(f"{self._strict} allows no groups by {field!r} without an index. {self._cure(field)}")
+
     def check_batch(self, searches: int) -> None:
         """Refuse too many searches in one request."""
         self._at_most("search_max_batchsize", searches, "searches in a batch")
@@ -142,10 +149,7 @@ class Rules:
 
     def _report(self, field: str, kinds: frozenset[str], points: Callable[[], int], refused: bool) -> None:
         kind = " or ".join(sorted(kinds)) or "any"
-        cure = (
-            f"Add one: client.create_payload_index({self._collection!r}, {_plain(field)!r}, "
-            f"field_schema={min(kinds, default='keyword')!r})."
-        )
+        cure = self._cure(field, min(kinds, default="keyword"))
         if refused:
             raise FilterError(f"{self._strict} allows no filter on {field!r} without an index ({kind}). {cure}")
         if field not in self.warned and points() >= WARN_FROM_POINTS:
@@ -157,6 +161,10 @@ class Rules:
                 kind,
                 cure,
             )
+
+    def _cure(self, field: str, kind: str = "keyword") -> str:
+        made = f"client.create_payload_index({self._collection!r}, {_plain(field)!r}, field_schema={kind!r})"
+        return f"Add one: {made}."
 
 
 def _conditions(given: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
