@@ -168,13 +168,13 @@ def test_groups_are_those_of_local_mode(both, monkeypatch, by, limit, size, grow
 def test_groups_of_a_few_good_points_do_not_read_them_all(both, monkeypatch):
     asked = []
     client = both[0]._client
-    query_points = client.query_points
+    query = client._query
 
-    def watch(*args, **kwargs):
-        asked.append(args[6])
-        return query_points(*args, **kwargs)
+    def watch(name, requests, **kwargs):
+        asked.extend(request.limit for request in requests)
+        return query(name, requests, **kwargs)
 
-    monkeypatch.setattr(client, "query_points", watch)
+    monkeypatch.setattr(client, "_query", watch)
     both[0].query_points_groups("c", "n", query=QUERY, limit=2, group_size=1)
     assert asked == [8]
 

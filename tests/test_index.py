@@ -132,7 +132,7 @@ def test_a_picture_is_one_node_whatever_its_caption(collection, swatches):
     document = ImageDocument(id_="d", image_path=str(swatches / "red.png"), text=caption)
     built(collection, [document])
     (hit,) = collection.vectors.scan(with_vectors=True)
-    assert hit.metadata["kind"] == "image"
+    assert hit.metadata["modality"] == "image"
 
 
 def test_a_long_text_is_split(collection):

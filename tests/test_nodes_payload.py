@@ -66,7 +66,7 @@ def test_defect_28_neither_in_what_a_node_holds_beside_it():
 def test_lists_what_is_ours_beside_what_is_llamaindexs(make, red):
     node = make(red)
     payload = payload_of_node(node)
-    assert payload["kind"] == "image"
+    assert payload["modality"] == "image"
     assert payload["content_hash"] == hashlib.sha256(RED).hexdigest()
     assert payload.get("text") == ("a red square" if text_of(node) else None)
     assert node_to_metadata_dict(node).keys() <= payload.keys()
@@ -86,7 +86,7 @@ def test_names_the_source_by_what_is_known_of_it(red):
 
 
 def test_the_metadatas_own_keys_stand():
-    metadata = {"source": "scanner", "kind": "invoice", "content_hash": "mine", "text": 7}
+    metadata = {"source": "scanner", "modality": "invoice", "content_hash": "mine", "text": 7}
     payload = payload_of_node(TextNode(text="red", metadata=metadata))
     assert {key: payload[key] for key in metadata} == metadata
     assert node_of(point(payload)).metadata == metadata
@@ -115,7 +115,7 @@ def test_the_hash_is_of_what_is_here():
     assert "content_hash" not in payload_of_node(TextNode())
     assert "content_hash" not in payload_of_node(ImageNode(image_path="nowhere.png"))
     assert "content_hash" not in payload_of_node(ImageNode(image="no base64!"))
-    assert payload_of_node(ImageNode(image_path="nowhere.png"), "known")["kind"] == "image"
+    assert payload_of_node(ImageNode(image_path="nowhere.png"), "known")["modality"] == "image"
 
 
 def test_what_is_no_number_is_null():
@@ -233,8 +233,8 @@ def test_a_picture_whose_node_cannot_be_read_is_an_image_node():
 
 
 def test_what_metadata_calls_its_kind_makes_no_picture():
-    node = node_of(point({"source": "archive", "kind": "image", "text": "a scan"}))
-    assert (type(node), kind_of(node), node.metadata) == (TextNode, "text", {"source": "archive", "kind": "image"})
+    node = node_of(point({"source": "archive", "modality": "image", "text": "a scan"}))
+    assert (type(node), kind_of(node), node.metadata) == (TextNode, "text", {"source": "archive", "modality": "image"})
 
 
 def test_a_node_has_the_vector_that_was_asked_for():

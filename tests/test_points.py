@@ -70,7 +70,7 @@ def test_llamaindex_reads_an_image_node():
     node = metadata_dict_to_node(payload_of(BEAR, "hash"))
     assert isinstance(node, ImageNode)
     assert (node.node_id, node.image_path, node.text) == (point_id(BEAR), "/photos/bear.jpg", "a brown bear")
-    assert node.metadata == {"year": 2023, "source": "/photos/bear.jpg", "kind": "image", "content_hash": "hash"}
+    assert node.metadata == {"year": 2023, "source": "/photos/bear.jpg", "modality": "image", "content_hash": "hash"}
     assert node.ref_doc_id == document_id(BEAR)
     assert "hash" not in node.get_content(metadata_mode="llm")
 
@@ -92,7 +92,7 @@ def test_a_point_becomes_the_hit_of_its_record():
     point = point_of(BEAR, "hash", {"image": [1.0, 0.0], "text": [0.0, 1.0]})
     hit = hit_of(point)
     assert (hit.id, hit.source, hit.text, hit.score) == (point_id(BEAR), BEAR.source, BEAR.text, 0.0)
-    assert hit.metadata == {"year": 2023, "kind": "image", "content_hash": "hash"}
+    assert hit.metadata == {"year": 2023, "modality": "image", "content_hash": "hash"}
     assert (hit.vector.tolist(), hit_of(point, "text").vector.tolist()) == ([1, 0], [0, 1])
 
 

@@ -230,15 +230,18 @@ def test_what_metadata_calls_a_hash_does_not_speak_for_pictures_that_can_be_read
     """Such as that of the file which several pictures were taken from."""
     nodes = [
         NodeWithScore(node=ImageNode(id_=colour, image_path=str(swatches / f"{colour}.png"), metadata=metadata))
-        for metadata in ({"content_hash": "f" * 64, "kind": "text"}, {"content_hash": "f" * 64, "kind": "image"})
+        for metadata in (
+            {"content_hash": "f" * 64, "modality": "text"},
+            {"content_hash": "f" * 64, "modality": "image"},
+        )
         for colour in ("red", "blue")
     ]
     assert ids(NearDuplicateFilter().postprocess_nodes(nodes)) == ["red", "blue"]
 
 
 def test_texts_of_the_kind_image_are_not_compared(encoder):
-    payload = {"source": "a.png", "text": "red", "kind": "image"}
-    found = [node_of(Hit(id, 0.5, "a.png", "red", {"kind": "image"}, payload=payload)) for id in ("1", "2")]
+    payload = {"source": "a.png", "text": "red", "modality": "image"}
+    found = [node_of(Hit(id, 0.5, "a.png", "red", {"modality": "image"}, payload=payload)) for id in ("1", "2")]
     nodes = [NodeWithScore(node=node, score=0.5) for node in found]
     assert ids(NearDuplicateFilter(encoder).postprocess_nodes(nodes)) == ["1", "2"]
     assert encoder.calls == []

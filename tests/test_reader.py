@@ -52,7 +52,7 @@ def test_a_document_has_path_caption_and_metadata(album):
     bear, sky = ClipReader().load_data(album)
     record, _ = records_in(album)
     path = album / "bear.jpg"
-    own = {"source": str(path), "kind": "image", "content_hash": content_hash(path)}
+    own = {"source": str(path), "modality": "image", "content_hash": content_hash(path)}
     assert (type(bear), bear.text, bear.image_path, bear.image_mimetype) == (
         ImageDocument, "a brown bear", str(path), "image/jpeg"
     )  # fmt: skip
@@ -70,7 +70,7 @@ def test_captions_alone_are_embedded_and_llms_are_spared_the_hash(album):
     assert (sky.get_content(MetadataMode.EMBED), nodes.text_of(sky)) == ("", None)
     shown = bear.get_content(MetadataMode.LLM)
     assert "camera: M11" in shown and f"source: {album / 'bear.jpg'}" in shown
-    assert "content_hash" not in shown and "kind" not in shown
+    assert "content_hash" not in shown and "modality" not in shown
 
 
 def test_its_id_and_payload_are_those_of_the_record(album):

@@ -168,7 +168,7 @@ def test_defect_11_a_deleted_picture_is_gone(index_of, swatches):
 def stored_pictures(index):
     """How many vectors of pictures there are, found or not."""
     if isinstance(index, ClipIndex):
-        return index.collection.vectors.count(where={"kind": "image"})
+        return index.collection.vectors.count(where={"modality": "image"})
     return len(index.image_vector_store.data.embedding_dict)
 
 

@@ -66,7 +66,7 @@ def png(size=8, noise=0):
 def test_defect_17_of_a_picture_of_bytes_it_is_known_which_it_was(store, client):
     store.add([Node(id_=ID.format(1), embedding=[1.0, 0.5], image_resource=MediaResource(data=png()))])
     payload = client.scroll("c")[0][0].payload
-    assert (payload["kind"], payload["content_hash"]) == ("image", content_hash(png()))
+    assert (payload["modality"], payload["content_hash"]) == ("image", content_hash(png()))
 
 
 @pytest.mark.parametrize("text", ["a caption", ""])

@@ -139,9 +139,11 @@ def test_filters_that_say_what_delete_that(store, filters, left):
         assert ids(store) == left
 
 
-def test_what_metadata_calls_its_kind_picks_no_vector(client, name):
-    picture = ImageNode(id_="p", image_url="https://example.org/a.png", embedding=[1.0, 0.0], metadata={"kind": "text"})
-    text = TextNode(id_="t", text="red", embedding=[0.0, 1.0], metadata={"kind": "image"})
+def test_what_metadata_calls_its_modality_picks_no_vector(client, name):
+    picture = ImageNode(
+        id_="p", image_url="https://example.org/a.png", embedding=[1.0, 0.0], metadata={"modality": "text"}
+    )
+    text = TextNode(id_="t", text="red", embedding=[0.0, 1.0], metadata={"modality": "image"})
     store = ClipQdrantVectorStore(name, client=client)
     store.add([picture, text])
     for point in client.scroll(name, with_vectors=True)[0]:  # each has the vector of the other kind, too
@@ -152,7 +154,7 @@ def test_what_metadata_calls_its_kind_picks_no_vector(client, name):
     assert {id: (type(each), each.embedding) for id, each in found.items()} == {
         "p": (ImageNode, [1.0, 0.0]), "t": (TextNode, [0.0, 1.0])
     }  # fmt: skip
-    assert [each.metadata["kind"] for each in (found["p"], found["t"])] == ["text", "image"]
+    assert [each.metadata["modality"] for each in (found["p"], found["t"])] == ["text", "image"]
 
 
 def test_a_generator_of_nodes_is_written(client, name):

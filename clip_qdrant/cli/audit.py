@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clip_qdrant.cli import output
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.storage.points import IMAGE
+from clip_qdrant.storage.points import IMAGE, MODALITY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def pictures_of(vectors: VectorCollection, group_field: str | None, limit: int) 
     """
     rows: list[NDArray[np.float32]] = []
     groups: list[str | None] = []
-    for hit in vectors.scan(where={"kind": IMAGE}, with_vectors=True):
+    for hit in vectors.scan(where={MODALITY: IMAGE}, with_vectors=True):
         if hit.vector is None or len(rows) == limit:
             continue
         value = hit.payload.get(group_field) if group_field else None

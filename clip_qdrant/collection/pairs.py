@@ -15,7 +15,7 @@ import numpy as np
 from clip_qdrant.errors import ConfigError, ImageError
 from clip_qdrant.images import content_hash
 from clip_qdrant.models.training_pairs import Pair
-from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, KIND
+from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, MODALITY
 
 if TYPE_CHECKING:
     from clip_qdrant.storage.filters import Where
@@ -97,7 +97,7 @@ def pairs_from_collection(
         captions = _captions(
             [payload.get(caption_field), payload.get("captions") if caption_field == CAPTION else None]
         )
-        if payload.get(KIND, IMAGE) != IMAGE or not captions:
+        if payload.get(MODALITY, IMAGE) != IMAGE or not captions:
             continue
         path = Path(hit.source or "").resolve()
         if not path.is_relative_to(folder) or not path.is_file():

@@ -24,13 +24,13 @@ from clip_qdrant.images.sources import kind_of
 from clip_qdrant.sources import OnProblem, Problem, log_problem, records_from, records_in
 from clip_qdrant.sources.metadata import is_text
 from clip_qdrant.sources.rows import FORMATS
-from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, KIND, SOURCE, document_id, point_id
+from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, MODALITY, SOURCE, document_id, point_id
 
 if TYPE_CHECKING:
     from clip_qdrant.types import Record
 
 _SCOPE, _FRAGMENT = "scope", "fragment"
-_NOT_FOR_LLMS = (CONTENT_HASH, KIND, _SCOPE, _FRAGMENT)
+_NOT_FOR_LLMS = (CONTENT_HASH, MODALITY, _SCOPE, _FRAGMENT)
 
 
 class ClipReader(BasePydanticReader):
@@ -118,7 +118,7 @@ def document_of(record: Record, extra_info: Mapping[str, Any] | None = None) -> 
     own = {SOURCE: record.source, _FRAGMENT: record.fragment, _SCOPE: record.scope}
     own = {key: value for key, value in own.items() if value}
     if path is not None:
-        own |= {KIND: IMAGE, CONTENT_HASH: content_hash(path)}
+        own |= {MODALITY: IMAGE, CONTENT_HASH: content_hash(path)}
     metadata = {**record.metadata, **(extra_info or {}), **own}
     fields: dict[str, Any] = {
         "id_": document_id(record),

@@ -20,7 +20,7 @@ from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 from clip_qdrant.llamaindex.vector_store_points import all_of
 from clip_qdrant.llamaindex.vector_store_search import check_options
 from clip_qdrant.storage.filters import to_filter
-from clip_qdrant.storage.points import IMAGE, KIND
+from clip_qdrant.storage.points import IMAGE, MODALITY
 
 if TYPE_CHECKING:
     from llama_index.core.indices.vector_store.base import VectorStoreIndex
@@ -133,4 +133,4 @@ def _mode_of(name: VectorStoreQueryMode | str, **numbers: float | None) -> Vecto
 def _pictures() -> Any:
     """A filter for pictures, by whatever they were written."""
     written = [ImageNode.class_name(), ImageDocument.class_name()]
-    return to_filter({"any": [{KIND: IMAGE}, {"_node_type": {"in": written}}]})
+    return to_filter({"any": [{MODALITY: IMAGE}, {"_node_type": {"in": written}}]})

@@ -4,7 +4,7 @@ A point of the record `/photos/bear.jpg` with the caption "a brown bear":
 
     id       UUIDv5 of (scope, source and its fragment): indexing again changes nothing, two tenants never share a point
     vectors  image: unit vector of the picture      text: unit vector of the caption
-    payload  source, kind ("image" or "text"), content_hash, and where there is any: fragment, scope, text
+    payload  source, modality ("image" or "text"), content_hash, and where there is any: fragment, scope, text
              whatever metadata the record has, flat, beside them
              _node_content, _node_type, document_id, doc_id, ref_doc_id: what LlamaIndex reads
 
@@ -35,10 +35,10 @@ Leg = Literal["image", "text"]
 IMAGE: Final = "image"
 TEXT: Final = "text"
 
-SOURCE, KIND, CONTENT_HASH, CAPTION = "source", "kind", "content_hash", "text"
+SOURCE, MODALITY, CONTENT_HASH, CAPTION = "source", "modality", "content_hash", "text"
 _FRAGMENT, _SCOPE = "fragment", "scope"
 _LLAMAINDEX_KEYS = ("_node_content", "_node_type", "document_id", "doc_id", "ref_doc_id")
-_OWN_KEYS = frozenset({SOURCE, KIND, CONTENT_HASH, CAPTION, _FRAGMENT, _SCOPE, *_LLAMAINDEX_KEYS})
+_OWN_KEYS = frozenset({SOURCE, MODALITY, CONTENT_HASH, CAPTION, _FRAGMENT, _SCOPE, *_LLAMAINDEX_KEYS})
 _NAMESPACE = uuid.UUID("6f0c1f0e-6a53-5d0c-9a52-2f5f3f7c1b11")
 
 
@@ -74,8 +74,8 @@ def payload_of(record: Record, content_hash: str) -> dict[str, Any]:
     clash = sorted(_OWN_KEYS & record.metadata.keys())
     if clash:
         raise InvalidPointError(f"The metadata of {record.source!r} uses reserved keys: {clash}. Rename them.")
-    kind = TEXT if record.image is None else IMAGE
-    own = {SOURCE: record.source, KIND: kind, CONTENT_HASH: content_hash}
+    modality = TEXT if record.image is None else IMAGE
+    own = {SOURCE: record.source, MODALITY: modality, CONTENT_HASH: content_hash}
     optional = {CAPTION: record.text, _FRAGMENT: record.fragment, _SCOPE: record.scope}
     shown = {**record.metadata, **own, **{key: value for key, value in optional.items() if value and key != CAPTION}}
     document = document_id(record)
@@ -87,7 +87,7 @@ def payload_of(record: Record, content_hash: str) -> dict[str, Any]:
         **shown,
         **({CAPTION: record.text} if record.text is not None else {}),
         "_node_content": node,
-        "_node_type": "ImageNode" if kind == IMAGE else "TextNode",
+        "_node_type": "ImageNode" if modality == IMAGE else "TextNode",
         "document_id": document,
         "doc_id": document,
         "ref_doc_id": document,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clip_qdrant.errors import CollectionMismatchError, ConfigError
-from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, KIND, SOURCE, TEXT
+from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, MODALITY, SOURCE, TEXT
 from clip_qdrant.types import Fingerprint
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ IndexKind = Literal["keyword", "prefix", "tenant", "integer", "float", "bool", "
 """A kind of payload index. "prefix" is a keyword index that also serves {"path": {"prefix": …}}; "tenant" is one that
 keeps a tenant's points together."""
 
-OWN_INDEXES: dict[str, IndexKind] = {CONTENT_HASH: "keyword", SOURCE: "keyword", KIND: "keyword", "doc_id": "keyword"}
+OWN_INDEXES: dict[str, IndexKind] = {
+    CONTENT_HASH: "keyword",
+    SOURCE: "keyword",
+    MODALITY: "keyword",
+    "doc_id": "keyword",
+}
 """The payload indexes that every collection has."""
 
 LEXICAL = "lexical"

@@ -46,8 +46,8 @@ class GroupsMixin(ReadsMixin):
         check_limit(group_size, "group_size")
         collection = self._open(collection_name)
         collection.rules.check_search(limit * group_size, to_search_params(search_params))
-        collection.rules.check_grouping(group_by)
         collection.filter_to_read(query_filter)
+        collection.rules.check_grouping(group_by)
         everything = max(1, collection.shard.count())
         read = min(everything, _FIRST_READ * limit * group_size) if _is_prefix_stable(query) else everything
         while True:
