@@ -19,6 +19,7 @@ from clip_qdrant.collection import finetune as finetuning
 from clip_qdrant.collection.finetune import finetune
 from clip_qdrant.collection.pairs import Parts, pairs_from_records, split
 from clip_qdrant.errors import ConfigError, ModelNotFoundError, TrainingError
+from clip_qdrant.models.augmentation import Augmentation
 from clip_qdrant.models.encoder import ClipEncoder
 from clip_qdrant.models.training import TrainingOptions
 from clip_qdrant.models.training_model import load_trainable, save_trained
@@ -153,6 +154,12 @@ def test_a_run_goes_on_only_with_what_it_was_begun_with(base, parts, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             finetune(model, given, tmp_path / "cut", OPTIONS, batch=batch, resume=True)
+    for changed, message in (
+        ({"augment": Augmentation(crop=0.9)}, "another augmentation. Resume"),
+        ({"hard_negatives": lambda pairs: []}, "another hard_negatives. Resume"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            finetune(base, parts, tmp_path / "cut", OPTIONS, batch=16, resume=True, **changed)
     assert (tmp_path / "cut.training" / "training.safetensors").read_bytes() == kept
     assert finetune(base, parts, tmp_path / "cut", OPTIONS, batch=16, resume=True).saved
 

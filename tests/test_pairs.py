@@ -148,6 +148,18 @@ def test_pictures_that_look_alike_become_one_concept():
     assert group_near_duplicates([], FakeEncoder()) == []
 
 
+def test_the_order_of_pictures_does_not_name_their_group():
+    colours = ["red", (250, 3, 3), (253, 2, 1), "lime", (2, 250, 2)]
+    pairs = [
+        Pair(Image.new("RGB", (8, 8), colour), ("x",), {3: "zebra", 4: "ant"}.get(index, ""), f"{9 - index}")
+        for index, colour in enumerate(colours)
+    ]
+    wanted = {"9": "like 7", "8": "like 7", "7": "like 7", "6": "ant", "5": "ant"}
+    for shuffled in (pairs, pairs[::-1], pairs[2:] + pairs[:2]):
+        found = group_near_duplicates(shuffled, FakeEncoder(), threshold=0.98)
+        assert {pair.content: pair.concept for pair in found} == wanted
+
+
 class Asked:
     """A collection that counts what it is asked."""
 

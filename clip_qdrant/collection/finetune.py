@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,15 @@ def finetune(
     device = workers.device or pick_device(options.device)
     trainable = load_trainable(base, revision=revision, trust_remote_code=trust_remote_code)
     start = trainable.weights()
-    begun = _begun(start, parts.train, batch=batch, images_per_concept=images_per_concept)
+    augment = augment or Augmentation()
+    begun = _begun(
+        start,
+        parts.train,
+        batch=batch,
+        images_per_concept=images_per_concept,
+        augmentation=_name(augment),
+        hard_negatives="none" if hard_negatives is None else _name(hard_negatives),
+    )
     if resume:
         _check_begun(begun, state / _BEGUN)
     trainable.model.to(device)  # the base model, too, is measured where it is fast
@@ -132,7 +140,7 @@ def finetune(
         batch=batch,
         seed=options.seed,
         images_per_concept=images_per_concept,
-        augment=augment or Augmentation(),
+        augment=augment,
         hard_negatives=hard_negatives,
     )
 
@@ -186,9 +194,7 @@ def _recipe(options: TrainingOptions, report: TrainingReport, **more: Any) -> di
     return {"steps": report.steps, **settings, **more, "weights of step": report.best_step or report.steps}
 
 
-def _begun(
-    start: Mapping[str, Tensor], pairs: Sequence[Pair], *, batch: int, images_per_concept: int
-) -> dict[str, int | str]:
+def _begun(start: Mapping[str, Tensor], pairs: Sequence[Pair], **batches: int | str) -> dict[str, int | str]:
     """What the batches of a run follow from, beside its options: with anything else, a resume is another run."""
     weights, content = hashlib.sha256(), hashlib.sha256()
     for name in sorted(start):
@@ -199,11 +205,15 @@ def _begun(
         content.update(json.dumps(told).encode() + b"\n")
     return {
         "base model": weights.hexdigest(),
-        "batch": batch,
-        "images_per_concept": images_per_concept,
+        **batches,
         "number of pairs": len(pairs),
         "pairs": content.hexdigest(),
     }
+
+
+def _name(part: object) -> str:
+    """What a part of the recipe is; of a dataclass all its settings, of anything else what it is called."""
+    return repr(part) if is_dataclass(part) else getattr(part, "__qualname__", type(part).__qualname__)
 
 
 def _place(image: object) -> str:

@@ -175,12 +175,22 @@ def group_near_duplicates(pairs: Sequence[Pair], encoder: Encoder, *, threshold:
             if row < column:
                 _join(first, int(row), int(column))
     heads = [_head(first, index) for index in range(len(pairs))]
-    sizes = np.bincount(heads, minlength=len(pairs))
-    names = [pairs[head].concept or f"like {pairs[head].content}" for head in heads]
+    groups: dict[int, list[Pair]] = {}
+    for head, pair in zip(heads, pairs, strict=True):
+        groups.setdefault(head, []).append(pair)
+    # The least of what they could be called, so that the order of the pairs does not decide.
+    names = {
+        head: min((pair.concept for pair in group if pair.concept), default=f"like {min(map(_content, group))}")
+        for head, group in groups.items()
+    }
     return [
-        replace(pair, concept=name) if sizes[head] > 1 else pair
-        for pair, head, name in zip(pairs, heads, names, strict=True)
+        replace(pair, concept=names[head]) if len(groups[head]) > 1 else pair
+        for head, pair in zip(heads, pairs, strict=True)
     ]
+
+
+def _content(pair: Pair) -> str:
+    return pair.content
 
 
 def _add(found: dict[str, Pair], pair: Pair) -> None:
