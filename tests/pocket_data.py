@@ -14,6 +14,7 @@ RECIPE = Path(__file__).parents[1] / "examples" / "train_pocket"
 MODULES = (
     *("concepts", "font", "art", "icons", "words", "augment", "model", "evaluate", "vocabulary", "batches", "train"),
 )
+GENERATORS = ("concepts", "font", "art", "generated", "loop", "autoencoder", "denoiser", "judge", "drawings")
 
 
 def anything_goes(texts, cache):
@@ -22,12 +23,12 @@ def anything_goes(texts, cache):
     return torch.nn.functional.normalize(vectors, dim=-1).half()
 
 
-def recipe_modules():
+def recipe_modules(names=MODULES):
     """The recipe's modules; it is a folder of scripts, so they are imported as a script would."""
-    before = {name: sys.modules.pop(name, None) for name in MODULES}
+    before = {name: sys.modules.pop(name, None) for name in names}
     sys.path.insert(0, str(RECIPE))
     try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     finally:
         sys.path.remove(str(RECIPE))
         for name, module in before.items():

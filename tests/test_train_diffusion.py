@@ -1,0 +1,187 @@
+"""The recipe of the pocket diffusion end to end on art drawn here, and what it promises about its data."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from clip_qdrant.errors import TrainingError
+from clip_qdrant.models.training import TrainingOptions
+from tests.pocket_data import GENERATORS, make_data, recipe_modules
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"the recipe needs {name}: pip install {name}")
+    for name in ("resvg_py", "diffusers")
+]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    yield from recipe_modules(GENERATORS)
+
+
+@pytest.fixture(scope="module")
+def drawn(recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("art")
+    return recipe.generated.load_drawn(make_data(folder / "data"), folder / "art")
+
+
+def options(**changes):
+    given = {"steps": 6, "learning_rate": 1e-3, "weight_decay": 0.01, "average": 0.9, "judge_every": 3, "device": "cpu"}
+    return TrainingOptions(**{**given, **changes})
+
+
+def test_pictures_have_a_concept_a_style_and_no_transparency(drawn, recipe):
+    assert drawn.pictures.shape == (len(drawn.concepts), 4, 64, 64, 3)
+    assert (drawn.pictures[:, :, 0, 0] == 255).all()  # where nothing is drawn it is white
+    assert all(len({picture.tobytes() for picture in styles}) == 4 for styles in drawn.pictures)
+    assert not any(concept.held_out for concept in drawn.concepts)
+
+
+def test_a_tenth_of_the_pairs_is_withheld_and_every_concept_keeps_two_styles(recipe):
+    made = [recipe.concepts.Concept(f"{number:x}", f"thing {number}", (), "b") for number in range(4000)]
+    withheld = np.array([recipe.generated._withheld(one) for one in made])
+    assert 0.09 < withheld.mean() < 0.10 + 0.005
+    assert withheld.sum(axis=1).max() == 2
+    assert (withheld == [recipe.generated._withheld(one) for one in made]).all()
+
+
+def test_the_pairs_to_learn_from_are_those_that_are_not_withheld(drawn):
+    assert len(drawn.trained) + drawn.withheld.sum() == drawn.withheld.size
+    assert not drawn.withheld[tuple(drawn.trained.T)].any()
+
+
+def test_a_prompt_names_concept_and_style(recipe, drawn):
+    concept = drawn.concepts[0]
+    assert recipe.generated.prompt(concept, 2) == f"a {concept.label}, flat style"
+    said = {recipe.generated.a_prompt(concept, 0, random.Random(seed)) for seed in range(40)}
+    assert said == {text.format(concept.label, "noto") for text in recipe.generated.TEMPLATES}
+
+
+def test_pictures_survive_being_tensors_and_move_over_paper(recipe, drawn):
+    generated = recipe.generated
+    pictures = drawn.pictures[:, 0]
+    tensor = generated.as_tensor(pictures)
+    assert (generated.as_pictures(tensor) == pictures).all()
+    black = torch.full((8, 3, 64, 64), -1.0)
+    moved = generated.moved(black, torch.Generator().manual_seed(0), reach=0.3)
+    assert moved.min() == -1 and moved.max() == 1  # what comes in is paper
+    still = generated.moved(tensor, torch.Generator().manual_seed(0), reach=0.0)
+    assert torch.allclose(still, tensor, atol=1e-5)
+
+
+def test_the_loop_goes_on_where_it_was_stopped(recipe, tmp_path):
+    def model_and_loss():
+        torch.manual_seed(3)
+        model = torch.nn.Linear(4, 4)
+        return model, lambda step: (model(torch.ones(1, 4) * (step % 3)) - torch.rand(4)).square().mean()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole, loss = model_and_loss()
+        recipe.loop.learn(whole, loss, tmp_path / "whole", options(steps=40))
+        cut, loss = model_and_loss()
+
+        def dies(step):
+            if step == 20:
+                raise KeyboardInterrupt
+            return loss(step)
+
+        with pytest.raises(KeyboardInterrupt):
+            recipe.loop.learn(cut, dies, tmp_path / "cut", options(steps=40, checkpoint_minutes=1e-9))
+        again, loss = model_and_loss()
+        recipe.loop.learn(again, loss, tmp_path / "cut", options(steps=40, checkpoint_minutes=1e-9))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(whole.weight, again.weight)
+    assert not torch.equal(whole.weight, cut.weight)
+
+
+def test_the_loop_says_which_step_went_wrong(recipe, tmp_path):
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(TrainingError, match="step 0 is nan"):
+        recipe.loop.learn(model, lambda step: model.weight.sum() * float("nan"), tmp_path, options())
+
+
+def test_the_latents_are_standard_and_decode_as_before(recipe, drawn):
+    torch.manual_seed(0)
+    model = recipe.autoencoder.build_autoencoder(0).eval()
+    pictures = recipe.generated.as_tensor(drawn.pictures.reshape(-1, 64, 64, 3))
+    before = recipe.autoencoder.round_trip(model, pictures)
+    recipe.autoencoder.normalise(model, pictures)
+    with torch.inference_mode():
+        latents = model.encode(pictures).latent_dist.mean
+    assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-3)
+    assert torch.allclose(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+    assert torch.allclose(recipe.autoencoder.round_trip(model, pictures), before, atol=1e-3)
+
+
+def test_the_flow_points_from_picture_to_noise(recipe):
+    class Oracle:
+        def __call__(self, latents, time, states):
+            share = (time / 1000).view(-1, 1, 1, 1)
+            # Pictures are all 2: what is left of the noise tells it, and with it the flow.
+            noise = (latents.float() - (1 - share) * 2) / share
+            return type("Found", (), {"sample": noise - 2})
+
+    latents = torch.full((16, 4, 4, 4), 2.0)
+    loss = recipe.denoiser.loss_of(Oracle(), latents, None, torch.Generator().manual_seed(0))
+    assert loss < 1e-6
+
+
+def test_the_recipe_makes_a_pipeline_that_every_auto_class_loads(recipe, drawn, tmp_path):
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+    from PIL import Image
+
+    recipe.autoencoder.run(drawn, tmp_path, options(), batch=8)
+    recipe.denoiser.run(drawn, tmp_path, options(), batch=8)
+    folder = tmp_path / "pipeline"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size < 25_000_000
+    assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".ckpt")]
+    text_to_image = AutoPipelineForText2Image.from_pretrained(folder)
+    text_to_image.set_progress_bar_config(disable=True)
+    assert {part.dtype for part in (text_to_image.unet, text_to_image.vae, text_to_image.text_encoder)} == {
+        torch.float32
+    }
+    pictures = [
+        text_to_image("a gold kite, noto style", num_inference_steps=3, generator=torch.Generator().manual_seed(seed))
+        .images[0]
+        for seed in (0, 0, 1)
+    ]  # fmt: skip
+    assert pictures[0].tobytes() == pictures[1].tobytes() != pictures[2].tobytes()
+    mask = Image.new("L", (64, 64), 255)
+    for family, more in ((AutoPipelineForImage2Image, {}), (AutoPipelineForInpainting, {"mask_image": mask})):
+        pipeline = family.from_pipe(text_to_image)
+        pipeline.set_progress_bar_config(disable=True)
+        found = pipeline("a box", image=pictures[0], num_inference_steps=4, strength=0.5, **more).images[0]
+        assert found.size == (64, 64)
+
+
+def test_the_judge_learns_what_pictures_show(recipe, drawn, tmp_path):
+    judge = recipe.judge.run(drawn, tmp_path, options(steps=80, judge_every=80, learning_rate=3e-3), batch=24)
+    asked = torch.cartesian_prod(torch.arange(len(drawn.concepts)), torch.arange(4))
+    pictures = recipe.generated.as_tensor(drawn.pictures.reshape(-1, 64, 64, 3))
+    found = recipe.judge.verdicts(judge, pictures, asked)
+    assert found.concept.float().mean() > 0.3  # chance is 0.07
+    assert (found.concept_5 | ~found.concept).all()
+    again = recipe.judge.load_judge(tmp_path, len(drawn.concepts))
+    assert all(
+        torch.equal(one, other) for one, other in zip(found, recipe.judge.verdicts(again, pictures, asked), strict=True)
+    )
+
+
+def test_the_report_has_an_interval_and_a_picture_of_the_training_set_beside_each(recipe, drawn, tmp_path):
+    drawings = recipe.drawings
+    assert drawings.interval(torch.tensor([True] * 75 + [False] * 25)) == "0.750 (0.657 to 0.825)"
+    index, style = drawn.trained[3]
+    picture = drawn.pictures[index, style]
+    noisy = recipe.generated.as_tensor(picture[None]) * 0.95
+    assert (drawings.nearest(drawn, noisy)[0] == picture).all()
+    drawings.labelled_sheet(["a box"], noisy, picture[None], tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 500
