@@ -1,12 +1,15 @@
-"""A fake encoder for tests: no model, milliseconds, and rankings that mean something."""
+"""A fake encoder and a fake generator for tests: no model, milliseconds, and rankings that mean something."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images import open_image
@@ -89,6 +92,66 @@ class FakeEncoder:
 
     def _stack(self, vectors: list[NDArray[np.float64]]) -> Vectors:
         return np.array(vectors, dtype=np.float32).reshape(-1, self.dim)
+
+
+@dataclass(frozen=True)
+class FakeImage:
+    """What a `FakeGenerator` made; a `Generated`."""
+
+    image: Image.Image
+    prompt: str
+    seed: int
+    model: str
+
+    def png(self) -> bytes:
+        """The picture as a PNG."""
+        file = BytesIO()
+        self.image.save(file, "PNG")
+        return file.getvalue()
+
+
+class FakeGenerator:
+    """Paints the first colour of `PALETTE` that a prompt names, gray where it names none; a `FakeEncoder` sees it.
+
+    The seed changes the shade a little, so that two seeds are two pictures. An `ImageGenerator`.
+
+    Args:
+        model: its name.
+        side: of the pictures, in pixels.
+    """
+
+    def __init__(self, model: str = "fake", *, side: int = 16) -> None:
+        self.model, self.side = model, side
+        self.prompts: list[str] = []
+        """What it was asked for so far."""
+
+    def generate(
+        self, prompt: str, *, negative: str | None = None, count: int = 1, seed: int | None = None
+    ) -> list[FakeImage]:
+        """Pictures of one colour; a negative prompt makes no difference."""
+        self.prompts.append(prompt)
+        named = next((word for word in prompt.lower().split() if word in PALETTE), "gray")
+        seeds = [(seed or 0) + index for index in range(count)]
+        size = (self.side, self.side)
+        return [
+            FakeImage(Image.new("RGB", size, _shade(PALETTE[named], one)), prompt, one, self.model) for one in seeds
+        ]
+
+    def edit(
+        self, image: ImageSource, prompt: str, *, strength: float = 0.6, count: int = 1, seed: int | None = None
+    ) -> list[FakeImage]:
+        """The picture with the prompt's colour over its left part, as wide a part as the strength says."""
+        made = self.generate(prompt, count=count, seed=seed)
+        for one in made:
+            rest = open_image(image).resize(one.image.size)
+            left = round(strength * self.side)
+            one.image.paste(rest.crop((left, 0, self.side, self.side)), (left, 0))
+        return made
+
+
+def _shade(colour: tuple[int, int, int], seed: int) -> tuple[int, int, int]:
+    red, green, blue = (value + (seed % 8 if value < 128 else -(seed % 8)) for value in colour)
+    return red, green, blue
 
 
 def _sha256(text: str) -> str:

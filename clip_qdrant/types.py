@@ -133,3 +133,49 @@ class Encoder(Protocol):
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Unit float32 vectors, shape (n, dim), in the order given."""
         ...
+
+
+@runtime_checkable
+class Generated(Protocol):
+    """A picture that a generator made. `models.diffusion.GeneratedImage` is the real one."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, RGB."""
+        ...
+
+    @property
+    def prompt(self) -> str:
+        """What was asked for."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """That makes it again, with the same model and settings."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The name of the model that made it."""
+        ...
+
+    def png(self) -> bytes:
+        """The picture as a PNG that says how it was made."""
+        ...
+
+
+@runtime_checkable
+class ImageGenerator(Protocol):
+    """Makes pictures. `models.diffusion.DiffusionGenerator` is the real one, `testing.FakeGenerator` the fast one."""
+
+    def generate(
+        self, prompt: str, *, negative: str | None = None, count: int = 1, seed: int | None = None
+    ) -> Sequence[Generated]:
+        """Pictures of a prompt."""
+        ...
+
+    def edit(
+        self, image: ImageSource, prompt: str, *, strength: float = 0.6, count: int = 1, seed: int | None = None
+    ) -> Sequence[Generated]:
+        """Pictures that start from another, and are like it the more, the lower the strength (0 to 1)."""
+        ...

@@ -171,7 +171,7 @@ def test_deletes_by_id_and_by_filter(collection):
     assert collection.delete(where={"warm": True}) == 1
     assert collection.delete([]) == 0
     assert collection.count() == 4
-    assert collection.count(where="kind == 'text'") == 1
+    assert collection.count(where="modality == 'text'") == 1
 
 
 @pytest.mark.parametrize("arguments", [{}, {"where": {}}, {"ids": ["x"], "where": {"warm": True}}])

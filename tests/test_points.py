@@ -92,7 +92,7 @@ def test_a_point_becomes_the_hit_of_its_record():
     point = point_of(BEAR, "hash", {"image": [1.0, 0.0], "text": [0.0, 1.0]})
     hit = hit_of(point)
     assert (hit.id, hit.source, hit.text, hit.score) == (point_id(BEAR), BEAR.source, BEAR.text, 0.0)
-    assert hit.metadata == {"year": 2023, "modality": "image", "content_hash": "hash"}
+    assert hit.metadata == {"synthetic": False, "year": 2023, "modality": "image", "content_hash": "hash"}
     assert (hit.vector.tolist(), hit_of(point, "text").vector.tolist()) == ([1, 0], [0, 1])
 
 

@@ -38,7 +38,7 @@ from clip_qdrant.images import content_hash as hash_of_image
 from clip_qdrant.images.sources import kind_of as kind_of_source
 from clip_qdrant.images.sources import open_encoded
 from clip_qdrant.llamaindex.node_shapes import is_data, picture_of, slim, undocumented
-from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, MODALITY, SOURCE, TEXT, text_hash
+from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, MODALITY, SOURCE, SYNTHETIC, TEXT, text_hash
 
 if TYPE_CHECKING:
     from clip_qdrant.storage.points import Leg
@@ -118,10 +118,10 @@ def content_hash_of(node: BaseNode) -> str:
 def payload_of_node(node: BaseNode, content_hash: str | None = None) -> dict[str, Any]:
     """The payload of a node's point: what LlamaIndex writes of a node, without base64 and vectors, and our own keys.
 
-    Our own are `modality`, `content_hash`, `source` (the picture's path or URL, else the metadata's `file_path`, else
-    the ref doc) and `text`. Where the node's metadata has such a key, the metadata's value stands, for that is what
-    filters ask for; what a node is, is read from LlamaIndex's own keys. A document without a source is its own ref doc.
-    NaN and infinity become null, as LlamaIndex writes them.
+    Our own are `modality`, `synthetic` (false), `content_hash`, `source` (the picture's path or URL, else the
+    metadata's `file_path`, else the ref doc) and `text`. Where the node's metadata has such a key, the metadata's value
+    stands, for that is what filters ask for; what a node is, is read from LlamaIndex's own keys. A document without a
+    source is its own ref doc. NaN and infinity become null, as LlamaIndex writes them.
 
     Args:
         node: of any kind; it is only read.
@@ -141,6 +141,7 @@ def payload_of_node(node: BaseNode, content_hash: str | None = None) -> dict[str
     text = node.get_content(metadata_mode=MetadataMode.NONE)
     own = {
         MODALITY: kind_of(node),
+        SYNTHETIC: False,
         CONTENT_HASH: _hash_of_what_is_here(node) if content_hash is None else content_hash,
         SOURCE: _source(node),
         CAPTION: text if text.strip() else None,

@@ -85,7 +85,7 @@ class ImageSearchToolSpec(BaseToolSpec):
             hits = self.collection.search(query, limit=count, where=self._narrowed(where))
             return self._answer(f"images for {query!r}", hits, note)
         except ClipQdrantError as error:
-            return _refusal(error)
+            return refusal(error)
 
     def find_similar(
         self, image: str, limit: int = 5, where: dict[str, Any] | None = None
@@ -107,7 +107,7 @@ class ImageSearchToolSpec(BaseToolSpec):
                 hits = self.collection.search(self._allowed(image), limit=count, where=wanted)
             return self._answer(f"images like {image!r}", hits, note)
         except ClipQdrantError as error:
-            return _refusal(error)
+            return refusal(error)
 
     def get_image(self, image: str) -> list[TextBlock | ImageBlock]:
         """Look at one image, and read its caption and metadata.
@@ -118,10 +118,10 @@ class ImageSearchToolSpec(BaseToolSpec):
         try:
             known = self._stored(image)
             if known is None:
-                raise _unknown(image)
+                raise unknown(image)
             return self._shown([known], scores=False)
         except ClipQdrantError as error:
-            return _refusal(error)
+            return refusal(error)
 
     def _count(self, limit: Any) -> tuple[int, str]:
         """How many to look for, and what to tell the model if that is not what it asked for."""
@@ -135,26 +135,12 @@ class ImageSearchToolSpec(BaseToolSpec):
 
     def _narrowed(self, where: Any) -> models.Filter | None:
         """The agent's filter within ours."""
-        from qdrant_client import models
-
-        from clip_qdrant.storage.filters import to_filter
-
         if where is not None and not isinstance(where, Mapping):
             raise ConfigError(f"where must be an object such as {{'year': 2024}}, got {where!r}.")
-        both: list[Any] = [part for part in (self._where, to_filter(where or None)) if part is not None]
-        return models.Filter(must=both) if len(both) > 1 else both[0] if both else None
+        return narrowed(self._where, where or None)
 
     def _stored(self, image: Any) -> Hit | None:
-        """The point that has this id or this source, and that the agent may see."""
-        if not isinstance(image, str) or not image:
-            raise ConfigError(f"image must be the id or the path of an image, got {image!r}.")
-        conditions: list[dict[str, Any]] = [{SOURCE: image}]
-        try:
-            conditions.append({"$id": str(uuid.UUID(image))})
-        except ValueError:
-            pass  # no id, and so a path, if it is anything
-        found = self.collection.vectors.scan(where=self._narrowed({"any": conditions}))
-        return next(iter(found), None)
+        return visible(self.collection, image, self._where)
 
     def _allowed(self, image: str) -> Path:
         """A file under one of our folders; of what lies elsewhere nothing is told, not even whether it exists."""
@@ -165,7 +151,7 @@ class ImageSearchToolSpec(BaseToolSpec):
                     return path
             except (OSError, ValueError, RuntimeError):  # an impossible name, or links in a loop
                 continue
-        raise _unknown(image)
+        raise unknown(image)
 
     def _answer(self, what: str, hits: list[Hit], note: str) -> list[TextBlock | ImageBlock]:
         head = f"Found {len(hits)} {what}, best first.{note}" if hits else f"There are no {what}.{note}"
@@ -186,9 +172,37 @@ class ImageSearchToolSpec(BaseToolSpec):
         return blocks
 
 
-def _unknown(image: str) -> ConfigError:
+def visible(collection: ClipCollection, image: Any, where: Where | None) -> Hit | None:
+    """The point of this id or this source, as a model names it, among those that the model may see; or None.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if not isinstance(image, str) or not image:
+        raise ConfigError(f"image must be the id or the path of an image, got {image!r}.")
+    conditions: list[dict[str, Any]] = [{SOURCE: image}]
+    try:
+        conditions.append({"$id": str(uuid.UUID(image))})
+    except ValueError:
+        pass  # no id, and so a path, if it is anything
+    return next(iter(collection.vectors.scan(where=narrowed(where, {"any": conditions}))), None)
+
+
+def narrowed(where: Where | None, further: Where | None) -> models.Filter | None:
+    """A filter within another."""
+    from qdrant_client import models
+
+    from clip_qdrant.storage.filters import to_filter
+
+    both: list[Any] = [part for part in (to_filter(where), to_filter(further)) if part is not None]
+    return models.Filter(must=both) if len(both) > 1 else both[0] if both else None
+
+
+def unknown(image: str) -> ConfigError:
+    """What a model is told of an image that it may not see, whether there is one or not."""
     return ConfigError(f"There is no image {describe_source(image)!r}. Give an id or a path from an earlier answer.")
 
 
-def _refusal(error: ClipQdrantError) -> list[TextBlock | ImageBlock]:
+def refusal(error: ClipQdrantError) -> list[TextBlock | ImageBlock]:
+    """An error as an answer that a model can read."""
     return [TextBlock(text=f"That did not work: {error}")]

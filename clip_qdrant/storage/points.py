@@ -5,6 +5,7 @@ A point of the record `/photos/bear.jpg` with the caption "a brown bear":
     id       UUIDv5 of (scope, source and its fragment): indexing again changes nothing, two tenants never share a point
     vectors  image: unit vector of the picture      text: unit vector of the caption
     payload  source, modality ("image" or "text"), content_hash, and where there is any: fragment, scope, text
+             synthetic: whether a model made it; false unless the metadata say otherwise
              whatever metadata the record has, flat, beside them
              _node_content, _node_type, document_id, doc_id, ref_doc_id: what LlamaIndex reads
 
@@ -36,6 +37,7 @@ IMAGE: Final = "image"
 TEXT: Final = "text"
 
 SOURCE, MODALITY, CONTENT_HASH, CAPTION = "source", "modality", "content_hash", "text"
+SYNTHETIC: Final = "synthetic"
 _FRAGMENT, _SCOPE = "fragment", "scope"
 _LLAMAINDEX_KEYS = ("_node_content", "_node_type", "document_id", "doc_id", "ref_doc_id")
 _OWN_KEYS = frozenset({SOURCE, MODALITY, CONTENT_HASH, CAPTION, _FRAGMENT, _SCOPE, *_LLAMAINDEX_KEYS})
@@ -84,6 +86,7 @@ def payload_of(record: Record, content_hash: str) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise InvalidPointError(f"The metadata of {record.source!r} is not JSON: {error}.") from error
     return {
+        SYNTHETIC: False,
         **shown,
         **({CAPTION: record.text} if record.text is not None else {}),
         "_node_content": node,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clip_qdrant.errors import CollectionMismatchError, ConfigError
-from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, MODALITY, SOURCE, TEXT
+from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, MODALITY, SOURCE, SYNTHETIC, TEXT
 from clip_qdrant.types import Fingerprint
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ OWN_INDEXES: dict[str, IndexKind] = {
     SOURCE: "keyword",
     MODALITY: "keyword",
     "doc_id": "keyword",
+    SYNTHETIC: "bool",
 }
 """The payload indexes that every collection has."""
 
