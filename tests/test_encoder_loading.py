@@ -45,7 +45,7 @@ def refusal(folder, error=ModelFormatError, **options):
 
 def test_the_pocket_model_comes_with_the_package():
     encoder = ClipEncoder("pocket", dtype="float32")
-    assert (encoder.image_side, encoder.fingerprint.model) == (64, "pocket")
+    assert (encoder.image_side, encoder.fingerprint.model) == (96, "pocket")
     assert (pocket_path("clip") / "model.safetensors").stat().st_size <= 12_000_000
     assert download_size("pocket") == 0
     red, blue = encoder.embed_images([Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")])

@@ -134,7 +134,7 @@ def test_a_batch_says_what_belongs_together(recipe, data, tmp_path):
     batches, _ = _batches(recipe, data, tmp_path)
     for step in range(20):
         batch = batches(step)
-        assert batch.pixels.shape == (13, 3, 64, 64)
+        assert batch.pixels.shape == (13, 3, 96, 96)
         assert len(batch.ids) == len(batch.mask) == 10 and batch.positives.shape == (13, 10)
         # The two pictures of an emoji share a caption, an icon has its name, the last labels are nobody's.
         assert all(batch.positives[image, image % 5] for image in range(10))

@@ -19,7 +19,7 @@ MORE_STYLES = ("noto-v1", "fluent-emoji-high-contrast", "streamline-emojis", FON
 UNSEEN_STYLES = ("openmoji", "emojione", "fxemoji")
 # Sets without a table of code points, and the set whose table fits because the icon names are the same.
 _SAME_NAMES = {"fluent-emoji": "fluent-emoji-flat"}
-SIDE = 72
+SIDE = 104
 
 
 class IconSet:

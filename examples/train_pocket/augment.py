@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 MEAN = STD = 0.5
-SIDE = 64
+SIDE = 96
 
 
 def augment(pictures: Tensor, rng: torch.Generator, restyled: float = 0.6) -> Tensor:
@@ -21,7 +21,7 @@ def augment(pictures: Tensor, rng: torch.Generator, restyled: float = 0.6) -> Te
         restyled: the share that is redrawn in another style (colours, flat areas, outlines, line art).
 
     Returns:
-        float32, shape (n, 3, 64, 64), normalised as the saved image processor does.
+        float32, shape (n, 3, SIDE, SIDE), normalised as the saved image processor does.
     """
     rgba = pictures.permute(0, 3, 1, 2).float().div(255.0)
     rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
@@ -50,7 +50,7 @@ def _chosen(n: int, share: float, rng: torch.Generator) -> Tensor:
 
 
 def _move(rgba: Tensor, rng: torch.Generator) -> Tensor:
-    """Scale, stretch, turn and shift a little, and resample to 64 pixels. Never mirrors: left is not right."""
+    """Scale, stretch, turn and shift a little, and resample to SIDE pixels. Never mirrors: left is not right."""
     n = len(rgba)
     angle = torch.randn(n, generator=rng).clamp(-2, 2) * math.radians(6)
     scale = _uniform(n, 0.85, 1.3, rng)

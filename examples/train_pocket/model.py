@@ -14,7 +14,7 @@ MAX_TOKENS = 32
 
 
 def build_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
-    """The processor that goes with the model: shortest side to 64, centre crop, mean and standard deviation."""
+    """The processor that goes with the model: shortest side to 96, centre crop, mean and standard deviation."""
     images = CLIPImageProcessorPil(
         size={"shortest_edge": SIDE},
         crop_size={"height": SIDE, "width": SIDE},

@@ -20,12 +20,13 @@ from evaluate import HEADER, bars, evaluate, load_data
 from icons import Icons, load_icons
 from model import MAX_TOKENS, VOCABULARY, build_model, build_processor, export
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 from transformers import CLIPModel, CLIPProcessor
 from vocabulary import build_tokenizer
 from words import likeness_loss, load_texts, teach
 
 from clip_qdrant.models.training import Progress, TrainingOptions, TrainingReport, train
+from clip_qdrant.models.training_model import interpolate as interpolate_weights
 
 TEACHER_WEIGHT = 0.5
 
@@ -44,7 +45,8 @@ class Options:
         icons: icons in a batch; 0 to train on emoji alone.
         extra: further labels that serve as wrong answers only.
         words: texts without a picture in a batch, for the teacher; 0 to train without one.
-        images_from: a folder with an earlier model of this shape whose image tower training starts from.
+        start_from: a folder with an earlier model that training starts from; its pictures may be of another size.
+        keep: of a run that started from a model, the share of the way from there that is gone in the end (WiSE-FT).
         evaluate_steps: steps between evaluations, each followed by an export.
     """
 
@@ -59,7 +61,8 @@ class Options:
     extra: int = 128
     words: int = 192
     learning_rate: float = 1e-3
-    images_from: Path | None = None
+    start_from: Path | None = None
+    keep: float = 0.85
     evaluate_steps: int = 300
     resume: bool = False
     tiny: bool = False
@@ -99,6 +102,19 @@ def distil(model: CLIPModel, teacher: Teacher, steps: int, learning_rate: float)
             print(f"text step {step}  loss {loss.item():.3f}", flush=True)
 
 
+def start_from(model: CLIPModel, folder: Path) -> None:
+    """Take the weights of an earlier model; what it knew of places is stretched to the size of the pictures."""
+    weights = CLIPModel.from_pretrained(folder).state_dict()
+    name = "vision_model.embeddings.position_embedding.weight"
+    old, count = weights[name], model.get_parameter(name).shape[0]
+    if len(old) != count:
+        before, after = (round((places - 1) ** 0.5) for places in (len(old), count))
+        grid = old[1:].T.reshape(1, -1, before, before)
+        grid = interpolate(grid, size=(after, after), mode="bicubic", align_corners=False)
+        weights[name] = torch.cat([old[:1], grid.flatten(2)[0].T])
+    model.load_state_dict(weights)
+
+
 def run(options: Options) -> tuple[CLIPModel, CLIPProcessor, TrainingReport]:
     """Run the recipe to the end of its budget.
 
@@ -120,10 +136,10 @@ def run(options: Options) -> tuple[CLIPModel, CLIPProcessor, TrainingReport]:
         vectors = teach(corpus, options.out / "art")
         teacher = Teacher(corpus, vectors, processor, options.words, options.seed)
     if not options.resume:
-        if teacher:
+        if options.start_from:
+            start_from(model, options.start_from)
+        elif teacher:
             distil(model, teacher, options.text_steps, options.learning_rate)
-        if options.images_from:
-            _take_image_tower(model, options.images_from)
     weights = sum(weight.numel() for weight in model.parameters())
     print(f"{len(trained)} of {len(concepts)} concepts, {len(names)} icons, {weights:,} parameters", flush=True)
 
@@ -167,17 +183,16 @@ def run(options: Options) -> tuple[CLIPModel, CLIPProcessor, TrainingReport]:
         auxiliary=_weighted(teacher.loss) if teacher else None,
         progress=_print,
     )
+    if options.start_from:
+        start = build_model(processor.tokenizer, options.seed, options.tiny)
+        start_from(start, options.start_from)
+        interpolate_weights(dict(start.named_parameters()), model, options.keep)
+        judge(model)
     return model, processor, report
 
 
 def _weighted(loss: Callable[[Any, int], Tensor]) -> Callable[[Any, int], Tensor]:
     return lambda model, step: TEACHER_WEIGHT * loss(model, step)
-
-
-def _take_image_tower(model: CLIPModel, folder: Path) -> None:
-    earlier = CLIPModel.from_pretrained(folder)
-    model.vision_model.load_state_dict(earlier.vision_model.state_dict())
-    model.visual_projection.load_state_dict(earlier.visual_projection.state_dict())
 
 
 def _print(progress: Progress) -> None:
@@ -198,7 +213,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="a budget in steps instead of minutes")
     parser.add_argument("--text-steps", type=int, default=3000, help="of the text tower alone, before")
-    parser.add_argument("--images-from", type=Path, help="start from the image tower of an earlier model")
+    parser.add_argument("--start-from", type=Path, help="an earlier model to start from")
+    parser.add_argument("--keep", type=float, default=0.85, help="the share of the way from there to keep")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="go on from the state in --out")
