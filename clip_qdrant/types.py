@@ -137,7 +137,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Generated(Protocol):
-    """A picture that a generator made. `models.diffusion.GeneratedImage` is the real one."""
+    """A picture that a generator made."""
 
     @property
     def image(self) -> Image.Image:
@@ -166,7 +166,7 @@ class Generated(Protocol):
 
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """Makes pictures. `models.diffusion.DiffusionGenerator` is the real one, `testing.FakeGenerator` the fast one."""
+    """Makes pictures: whatever you have that does. `testing.FakeGenerator` is one for tests."""
 
     def generate(
         self, prompt: str, *, negative: str | None = None, count: int = 1, seed: int | None = None

@@ -21,8 +21,8 @@ from clip_qdrant.collection.pairs import Parts, pairs_from_records, split
 from clip_qdrant.errors import ConfigError, ModelNotFoundError, TrainingError
 from clip_qdrant.models.augmentation import Augmentation
 from clip_qdrant.models.encoder import ClipEncoder
-from clip_qdrant.models.training import TrainingOptions
 from clip_qdrant.models.training_model import load_trainable, save_trained
+from clip_qdrant.models.training_options import TrainingOptions
 from clip_qdrant.sources import records_in
 from tests.checkpoints import make_clip
 

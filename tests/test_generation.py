@@ -10,6 +10,7 @@ import pytest
 from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import QueryEngineTool
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from PIL import Image
 
 from clip_qdrant import ClipCollection, ClipRetriever, Record
@@ -89,6 +90,12 @@ def test_the_same_picture_made_again_is_one_point(collection, generator, tmp_pat
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
+def test_two_seeds_of_one_picture_are_each_answered(generator, collection, tmp_path):
+    tools = ImageGenerationToolSpec(generator, collection, tmp_path, most=9)
+    assert len(pictures(tools.generate_image("red", count=9))) == 9  # the first and the last are the same
+    assert len(synthetic(collection)) == 8
+
+
 def test_no_pictures_write_nothing(collection, tmp_path):
     assert store(collection, [], tmp_path / "made") == []
 
@@ -139,6 +146,7 @@ def test_a_model_gets_no_more_than_allowed_and_opens_nothing_else(tools, collect
         lambda: tools.generate_image("red", count="many"),
         lambda: tools.edit_image("", "red"),
         lambda: tools.edit_image(collection.search("red")[0].id, "red", strength="x"),
+        lambda: tools.edit_image(collection.search("red")[0].id, "red", strength=float("nan")),
         lambda: tools.vary_image(3),
     ):
         blocks = call()
@@ -199,7 +207,9 @@ def test_an_engine_answers_with_what_it_made(generator, collection, tmp_path):
     assert all(node.node.image_path in str(answer) for node in answer.source_nodes)
     assert asyncio.run(engine.aquery("a white cloud")).source_nodes[0].node_id == answer.source_nodes[0].node_id
     blue = collection.search("blue", limit=1)[0].source
-    edited = engine.query(QueryBundle("red", image_path=blue)).source_nodes[0].node.image_path
+    node = engine.query(QueryBundle("red", image_path=blue)).source_nodes[0].node
+    edited = node.image_path
+    assert node.metadata["parent"] == blue
     assert Image.open(edited).getpixel((15, 4)) == Image.open(blue).getpixel((15, 4))
     with pytest.raises(ConfigError, match="prompt must be a text"):
         engine.query(" ")
@@ -277,12 +287,26 @@ def test_a_cosine_is_checked(collection, generator, tmp_path, good_enough):
 
 
 def test_the_retriever_gives_nodes_and_leaves_the_bundle_alone(collection, generator, tmp_path):
-    retriever = RetrieveOrGenerateRetriever(collection, generator, tmp_path, good_enough=0.99, similarity_top_k=3)
+    retriever = RetrieveOrGenerateRetriever(
+        collection, from_words(generator), tmp_path, good_enough=0.99, similarity_top_k=3
+    )
     bundle = QueryBundle("red and green and blue")
     (node,) = retriever.retrieve(bundle)
     assert node.metadata["prompt"] == "red and green and blue" and bundle == QueryBundle("red and green and blue")
     assert Path(node.node.image_path).is_file()
     assert asyncio.run(retriever.aretrieve("blue"))[0].node.text == "blue"
+
+
+def test_filters_of_llamaindex_narrow_what_is_good_enough(collection, generator, tmp_path):
+    def asked(source):
+        filters = MetadataFilters(filters=[MetadataFilter(key="text", value=source)])
+        retriever = RetrieveOrGenerateRetriever(
+            collection, from_words(generator), tmp_path, good_enough=0.9, filters=filters
+        )
+        return retriever.retrieve("red")[0].metadata.get("synthetic", False)
+
+    assert asked("red") is False
+    assert asked("blue") is True
 
 
 def test_two_who_ask_at_once_get_one_picture(collection, tmp_path):

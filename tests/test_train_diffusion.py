@@ -10,12 +10,17 @@ import pytest
 import torch
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant.models.training import TrainingOptions
+from clip_qdrant.models.training_options import TrainingOptions
 from tests.pocket_data import GENERATORS, make_data, recipe_modules
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"the recipe needs {name}: pip install {name}")
     for name in ("resvg_py", "diffusers")
+] + [
+    # Importing diffusers' pipelines compiles one of its models in a way that torch no longer likes.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
+    # Its schedulers give tensors to numpy.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:diffusers"),
 ]
 
 
@@ -142,7 +147,7 @@ def test_the_recipe_makes_a_pipeline_that_every_auto_class_loads(recipe, drawn, 
     recipe.denoiser.run(drawn, tmp_path, options(), batch=8)
     folder = tmp_path / "pipeline"
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert size < 25_000_000
+    assert size < 25_000_000, f"{size:,} bytes"
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".ckpt")]
     text_to_image = AutoPipelineForText2Image.from_pretrained(folder)
     text_to_image.set_progress_bar_config(disable=True)

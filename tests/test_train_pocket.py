@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from transformers import CLIPModel
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.metrics import recall_at_k
-from clip_qdrant.models.training import TrainingOptions
+from clip_qdrant.models.training_options import TrainingOptions
 from tests.pocket_data import STYLES, anything_goes, drawn_pairs, make_data, recipe_modules
 
 MODEL = Path(__file__).parents[1] / "clip_qdrant" / "models" / "pocket" / "clip"
@@ -221,6 +222,18 @@ def test_training_can_start_from_an_earlier_model_of_smaller_pictures(recipe, tm
     assert places[0] == 9
     rows = places[1:].reshape(6, 6)
     assert torch.allclose(rows, rows[0].expand(6, 6), atol=1e-4) and (rows[0].diff() > 0).all()
+
+
+@needs_resvg
+@pytest.mark.parametrize("keep", [0.0, 1.0])
+def test_a_run_goes_as_far_from_its_start_as_it_is_told(recipe, data, tmp_path, keep):
+    first = _options(recipe, data, tmp_path / "first")
+    recipe.train.run(first)
+    later = _options(recipe, data, tmp_path / "later", start_from=first.out / "clip", keep=keep, seed=5)
+    model, _, _ = recipe.train.run(later)
+    start, end = (CLIPModel.from_pretrained(options.out / "clip").state_dict() for options in (first, later))
+    assert {name for name in end if not torch.equal(start[name], end[name])} == (set() if keep == 0 else set(end))
+    assert all(torch.equal(weight.half().float(), end[name]) for name, weight in model.state_dict().items())
 
 
 def test_augmented_pictures_are_normalised_and_repeatable(recipe):

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from clip_qdrant.errors import ConfigError, TrainingError
-from clip_qdrant.models.training import Batch, TrainingOptions, train
+from clip_qdrant.models.training import Batch, train
+from clip_qdrant.models.training_options import TrainingOptions
 
 SIDE, END = 16, 49
 OPTIONS = TrainingOptions(steps=12, average=0.9, image_weight=0.5, judge_every=3, device="cpu", learning_rate=1e-3)

@@ -17,8 +17,9 @@ from clip_qdrant.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from clip_qdrant.models import training_model
 from clip_qdrant.models.encoder import ClipEncoder
 from clip_qdrant.models.towers import load_towers
-from clip_qdrant.models.training import Batch, TrainingOptions, train
+from clip_qdrant.models.training import Batch, train
 from clip_qdrant.models.training_model import check_free, interpolate, load_trainable, save_trained
+from clip_qdrant.models.training_options import TrainingOptions
 from tests.checkpoints import (
     make_chinese_clip,
     make_clip,

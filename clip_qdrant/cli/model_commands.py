@@ -99,8 +99,8 @@ def train(
     from clip_qdrant.cli import train as training
     from clip_qdrant.collection.finetune import finetune
     from clip_qdrant.models.device import pick_device
-    from clip_qdrant.models.training import TrainingOptions
     from clip_qdrant.models.training_model import check_free
+    from clip_qdrant.models.training_options import TrainingOptions
 
     if [epochs, steps, minutes].count(None) < 2:
         raise ConfigError("Give one of --epochs, --steps and --minutes.")

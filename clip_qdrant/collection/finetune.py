@@ -16,8 +16,9 @@ import torch
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.augmentation import Augmentation
 from clip_qdrant.models.device import pick_device
-from clip_qdrant.models.training import Progress, TrainingOptions, TrainingReport, train
+from clip_qdrant.models.training import Progress, TrainingReport, train
 from clip_qdrant.models.training_model import check_free, interpolate, load_trainable, save_trained
+from clip_qdrant.models.training_options import TrainingOptions
 from clip_qdrant.models.training_pairs import PairBatches
 from clip_qdrant.models.training_report import Figures, evaluate, model_card
 from clip_qdrant.models.training_workers import Workers

@@ -180,17 +180,15 @@ def group_near_duplicates(pairs: Sequence[Pair], encoder: Encoder, *, threshold:
         groups.setdefault(head, []).append(pair)
     # The least of what they could be called, so that the order of the pairs does not decide.
     names = {
-        head: min((pair.concept for pair in group if pair.concept), default=f"like {min(map(_content, group))}")
+        head: min(
+            (pair.concept for pair in group if pair.concept), default=f"like {min(pair.content for pair in group)}"
+        )
         for head, group in groups.items()
     }
     return [
         replace(pair, concept=names[head]) if len(groups[head]) > 1 else pair
         for head, pair in zip(heads, pairs, strict=True)
     ]
-
-
-def _content(pair: Pair) -> str:
-    return pair.content
 
 
 def _add(found: dict[str, Pair], pair: Pair) -> None:

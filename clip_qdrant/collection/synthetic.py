@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from clip_qdrant.collection.ingest import IngestReport
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.storage.points import IMAGE, MODALITY, SYNTHETIC, point_id
 from clip_qdrant.types import Record
@@ -82,7 +81,7 @@ def store(
         ConfigError: the folder cannot be written to, or a picture that was written cannot be indexed.
     """
     records = records_of(made, folder, parent=parent, scope=scope)
-    report: IngestReport = collection.add(records)
+    report = collection.add(records)
     if report.failed:
         raise ConfigError(f"A generated picture cannot be stored: {report.failed[0].reason}.")
     return collection.get([point_id(record) for record in records], with_vectors=True)
@@ -127,22 +126,21 @@ class RetrieveOrGenerate:
             ConfigError: what was made cannot be stored.
             FilterError: `where` cannot be understood.
         """
-        good, _ = self._found(vector, limit, where)
+        good = self._good(self.collection.vectors.search(vector, limit=limit, where=where))
         if good or not prompt.strip():
             return good
         with self._lock:  # of two that ask for the same at once the second finds what the first has made
-            good, near = self._found(vector, limit, where)
+            near = self.collection.vectors.search(vector, limit=limit, where=where, with_vectors=True)
+            good = self._good(near)
             if good:
                 return good
             made = store(self.collection, self._make(prompt, near), self._folder)
         scored = [replace(hit, score=float(hit.vector @ vector)) for hit in made if hit.vector is not None]
         return sorted(scored, key=lambda hit: -hit.score)[:limit]
 
-    def _found(self, vector: NDArray[np.float32], limit: int, where: Where | None) -> tuple[list[Hit], list[Hit]]:
-        """The answers that are good enough, and all of them."""
-        hits = self.collection.vectors.search(vector, limit=limit, where=where, with_vectors=True)
+    def _good(self, hits: Sequence[Hit]) -> list[Hit]:
         good = self._good_enough
-        return [hit for hit in hits if (good(hit) if callable(good) else hit.score >= good)], hits
+        return [hit for hit in hits if (good(hit) if callable(good) else hit.score >= good)]
 
 
 def from_words(generator: ImageGenerator) -> Maker:

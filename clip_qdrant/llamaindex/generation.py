@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import isnan
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -17,8 +18,9 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.tools.tool_spec.base import BaseToolSpec
 
-from clip_qdrant.collection.synthetic import PARENT, RetrieveOrGenerate, from_words, store
+from clip_qdrant.collection.synthetic import PARENT, RetrieveOrGenerate, store
 from clip_qdrant.errors import ClipQdrantError, ConfigError
+from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.nodes import node_of
 from clip_qdrant.llamaindex.queries import picture_of, vector_of
 from clip_qdrant.llamaindex.tools import refusal, unknown, visible
@@ -26,6 +28,7 @@ from clip_qdrant.llamaindex.tools import refusal, unknown, visible
 if TYPE_CHECKING:
     from llama_index.core.base.response.schema import RESPONSE_TYPE
     from llama_index.core.prompts.mixin import PromptDictType
+    from llama_index.core.vector_stores.types import MetadataFilters
 
     from clip_qdrant.collection.clip import ClipCollection
     from clip_qdrant.collection.synthetic import GoodEnough, Maker
@@ -46,7 +49,7 @@ class ImageGenerationToolSpec(BaseToolSpec):
     they are called asynchronously; the generator makes one thing after the other.
 
     Args:
-        generator: a `DiffusionGenerator`, or any other `ImageGenerator`.
+        generator: any `ImageGenerator`.
         collection: where what is made goes, and where pictures to edit come from.
         folder: where the files are written.
         where: which points there are to edit at all.
@@ -148,11 +151,11 @@ class ImageGenerationToolSpec(BaseToolSpec):
 class GenerationQueryEngine(BaseQueryEngine):
     """Answers by making pictures: the answer's `source_nodes` are what was made, kept in the collection.
 
-    A question with a picture of its own is an edit of that picture. Works in a `RouterQueryEngine`, where a
-    `ModalitySelector` sends it what asks for a new picture.
+    A question with a picture of its own is an edit of that picture, whose path is its parent. Works in a
+    `RouterQueryEngine`, where a selector sends it what asks for a new picture.
 
     Args:
-        generator: a `DiffusionGenerator`, or any other `ImageGenerator`.
+        generator: any `ImageGenerator`.
         collection: where what is made goes.
         folder: where the files are written.
         count: how many pictures an answer has.
@@ -194,7 +197,7 @@ class GenerationQueryEngine(BaseQueryEngine):
                 made = self.generator.generate(prompt, count=self._count)
             else:
                 made = self.generator.edit(picture, prompt, count=self._count)
-            hits = store(self.collection, made, self._folder)
+            hits = store(self.collection, made, self._folder, parent=query_bundle.image_path)
         nodes = [NodeWithScore(node=node_of(hit)) for hit in hits]
         places = ", ".join(str(hit.source) for hit in hits)
         return Response(f"Made of {prompt!r}: {places}", source_nodes=nodes)
@@ -210,36 +213,33 @@ class RetrieveOrGenerateRetriever(BaseRetriever):
 
     Args:
         collection: what to search, and where what is made goes.
-        generator: a `DiffusionGenerator`, or any other `ImageGenerator`.
+        make: how to make pictures of the words, and of what was found nearby: `from_words(generator)` or
+            `from_nearest(generator)`, or a function of your own.
         folder: where the files are written.
         good_enough: a cosine, or whatever says of a hit whether it will do.
-        make: how to make pictures of the words and of what was found nearby; see `from_words` and `from_nearest`.
-            None: of the words.
         similarity_top_k: how many to find at most.
-        filters: which points to search among.
+        filters: which points to search among: LlamaIndex's `MetadataFilters`, or what `ClipCollection.search` takes.
         **kwargs: of LlamaIndex's `BaseRetriever`.
 
     Raises:
         ConfigError: as `RetrieveOrGenerate`.
+        FilterError: `filters` cannot be understood.
     """
 
     def __init__(
         self,
         collection: ClipCollection,
-        generator: ImageGenerator,
+        make: Maker,
         folder: str | PathLike[str],
         *,
         good_enough: GoodEnough,
-        make: Maker | None = None,
         similarity_top_k: int = 10,
-        filters: Where | None = None,
+        filters: MetadataFilters | Where | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._finder = RetrieveOrGenerate(
-            collection, make or from_words(generator), Path(folder), good_enough=good_enough
-        )
-        self._limit, self._where = similarity_top_k, filters
+        self._finder = RetrieveOrGenerate(collection, make, Path(folder), good_enough=good_enough)
+        self._limit, self._where = similarity_top_k, to_qdrant_filter(filters)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         vector = vector_of(self._finder.collection.encoder, query_bundle)
@@ -258,9 +258,12 @@ def _words(prompt: Any) -> str:
 
 def _strength(strength: Any) -> float:
     try:
-        return min(max(float(strength), 0.1), 1.0)
+        given = float(strength)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"strength must be a number from 0.1 to 1, got {strength!r}.") from error
+    if isnan(given):
+        raise ConfigError(f"strength must be a number from 0.1 to 1, got {strength!r}.")
+    return min(max(given, 0.1), 1.0)
 
 
 def _picture(hit: Hit) -> Path:

@@ -20,7 +20,7 @@ from torch import Tensor
 from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clip_qdrant.models.training import TrainingOptions
+    from clip_qdrant.models.training_options import TrainingOptions
 
 CHECKPOINT = "training.safetensors"
 # What may be different after a resume: how long, where and in which pieces, but not what is computed.

@@ -17,8 +17,8 @@ from evaluate import Art, load_data
 
 from clip_qdrant.collection.finetune import finetune
 from clip_qdrant.collection.pairs import Parts, split
-from clip_qdrant.models.training import TrainingOptions
 from clip_qdrant.models.training_model import interpolate, load_trainable
+from clip_qdrant.models.training_options import TrainingOptions
 from clip_qdrant.models.training_pairs import Pair
 from clip_qdrant.models.training_report import evaluate
 

@@ -7,17 +7,16 @@ Started again it goes on from the state in OUT.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from generated import SIDE, Drawn, as_pictures, as_tensor, load_drawn, moved, sheet
-from loop import learn
+from generated import SIDE, Drawn, as_pictures, as_tensor, moved, sheet
+from loop import command, learn
 from torch import Tensor
 
-from clip_qdrant.models.training import TrainingOptions
+from clip_qdrant.models.training_options import TrainingOptions
 
 CHANNELS = 4  # the pipeline for inpainting takes no other
 EDGES, DIVERGENCE = 1.0, 1e-5
@@ -101,21 +100,5 @@ def run(drawn: Drawn, out: Path, options: TrainingOptions, batch: int = 64) -> A
     return model
 
 
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=40.0)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_flush_denormal(True)  # before the first tensor: the threads that are started then take it over
-    options = TrainingOptions(
-        minutes=arguments.minutes, learning_rate=2e-3, weight_decay=0.01, average=0.998, judge_every=500,
-        seed=arguments.seed, device="cpu",
-    )  # fmt: skip
-    run(load_drawn(arguments.data, arguments.out / "art"), arguments.out, options)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, run, minutes=40, learning_rate=2e-3, average=0.998, judge_every=500)

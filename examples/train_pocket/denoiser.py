@@ -7,7 +7,6 @@ Started again it goes on from the state in OUT.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -15,13 +14,13 @@ from pathlib import Path
 import torch
 from autoencoder import CHANNELS
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from generated import SIDE, STYLES, Drawn, a_prompt, as_pictures, as_tensor, load_drawn, moved, prompt, sheet
-from loop import learn
+from generated import SIDE, STYLES, Drawn, a_prompt, as_pictures, as_tensor, moved, prompt, sheet
+from loop import command, learn
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from clip_qdrant.models.training import TrainingOptions
+from clip_qdrant.models.training_options import TrainingOptions
 
 POCKET = Path(__file__).parents[2] / "clip_qdrant/models/pocket/clip"
 VIEWS = 6
@@ -154,21 +153,5 @@ def _text_width(clip: Path) -> int:
     return int(CLIPTextModel.from_pretrained(clip).config.hidden_size)
 
 
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=180.0)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_flush_denormal(True)  # before the first tensor: the threads that are started then take it over
-    options = TrainingOptions(
-        minutes=arguments.minutes, learning_rate=1e-3, weight_decay=0.01, average=0.999, judge_every=1000,
-        seed=arguments.seed, device="cpu",
-    )  # fmt: skip
-    run(load_drawn(arguments.data, arguments.out / "art"), arguments.out, options)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, run, minutes=180, learning_rate=1e-3, average=0.999, judge_every=1000)

@@ -8,17 +8,16 @@ again it goes on from the state in OUT.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from generated import STYLES, Drawn, as_tensor, load_drawn, moved
-from loop import learn
+from generated import STYLES, Drawn, as_tensor, moved
+from loop import command, learn
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, relu
 
-from clip_qdrant.models.training import TrainingOptions
+from clip_qdrant.models.training_options import TrainingOptions
 
 WIDTHS = (48, 96, 192, 256)
 
@@ -126,21 +125,5 @@ def load_judge(out: Path, concepts: int) -> Judge:
     return judge.eval()
 
 
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=7)
-    arguments = parser.parse_args()
-    torch.set_flush_denormal(True)  # before the first tensor: the threads that are started then take it over
-    options = TrainingOptions(
-        minutes=arguments.minutes, learning_rate=1e-3, weight_decay=0.05, average=0.998, judge_every=500,
-        seed=arguments.seed, device="cpu",
-    )  # fmt: skip
-    run(load_drawn(arguments.data, arguments.out / "art"), arguments.out, options)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, run, minutes=30, seed=7, learning_rate=1e-3, average=0.998, judge_every=500)

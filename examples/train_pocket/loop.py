@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from generated import Drawn, load_drawn
 from torch import Tensor, nn
 
 from clip_qdrant.errors import TrainingError
-from clip_qdrant.models.training import TrainingOptions
+from clip_qdrant.models.training_options import TrainingOptions, adamw
 from clip_qdrant.models.training_state import CHECKPOINT, TrainingState
-
-WARMUP, PLATEAU = 0.02, 0.5
 
 
 def learn(
@@ -31,22 +31,20 @@ def learn(
         model: what `loss_of` uses.
         loss_of: the loss of a step; all that is random in it follows from the step.
         out: the folder of the state.
-        options: steps or minutes, learning rate, weight decay, average, seed, and how often to write the state.
+        options: of them those about the budget, the learning rate, decay, average, seed and state count.
         look: called with the averaged weights in place, every `judge_every` steps and at the end.
 
     Raises:
         TrainingError: the loss is not a number.
     """
-    matrices = [one for one in model.parameters() if one.requires_grad and one.ndim > 1]
-    others = [one for one in model.parameters() if one.requires_grad and one.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.99))
+    trained = [one for one in model.parameters() if one.requires_grad]
+    optimiser = adamw(trained, options)
     state = TrainingState(model, optimiser, torch.amp.GradScaler("cpu", enabled=False), out / CHECKPOINT, options)
     state.start(resume=(out / CHECKPOINT).exists())
-    saved, losses = state.seconds, [0.0]
-    while (share := _share(state, options)) < 1:
+    saved, losses = state.seconds, list[float]()
+    while (share := options.share(state.step, state.seconds)) < 1:
         start = time.perf_counter()
-        rate = options.learning_rate * _rate(share)
+        rate = options.rate(share)
         for group in optimiser.param_groups:
             group["lr"] = rate
         torch.manual_seed(options.seed * 1_000_003 + state.step)
@@ -56,7 +54,7 @@ def learn(
             raise TrainingError(f"The loss of step {state.step} is {loss.item()}. Lower the learning rate.")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([*matrices, *others], options.clip_norm)
+        torch.nn.utils.clip_grad_norm_(trained, options.clip_norm)
         optimiser.step()
         state.step += 1
         with torch.no_grad():
@@ -66,7 +64,7 @@ def learn(
         if state.step % 100 == 0:
             mean = sum(losses) / len(losses)
             print(f"step {state.step}  {state.seconds / 60:.1f} min  loss {mean:.4f}  lr {rate:.1e}", flush=True)
-        last = _share(state, options) >= 1
+        last = options.share(state.step, state.seconds) >= 1
         if look is not None and (last or state.step % options.judge_every == 0):
             with state.averaged():
                 model.eval()
@@ -78,14 +76,31 @@ def learn(
     model.eval()
 
 
-def _share(state: TrainingState, options: TrainingOptions) -> float:
-    if options.steps is not None:
-        return state.step / options.steps
-    assert options.minutes is not None
-    return state.seconds / (60 * options.minutes)
+def command(
+    about: str | None,
+    run: Callable[[Drawn, Path, TrainingOptions], object],
+    *,
+    minutes: float,
+    seed: int = 0,
+    **more: Any,
+) -> None:
+    """Read the command line, and train.
 
-
-def _rate(share: float) -> float:
-    rising = min(1.0, (share + 1e-3) / WARMUP)
-    falling = max(0.0, share - PLATEAU) / (1 - PLATEAU)
-    return min(rising, 0.5 * (1 + math.cos(math.pi * min(1.0, falling))))
+    Args:
+        about: the docstring of the script.
+        run: what to do with the pictures, the folder to write to, and the options.
+        minutes: the budget, unless the command line says another.
+        seed: likewise.
+        more: of the options.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--seed", type=int, default=seed)
+    given = parser.parse_args()
+    torch.set_flush_denormal(True)  # before the first tensor: the threads that are started then take it over
+    options = TrainingOptions(
+        minutes=given.minutes, seed=given.seed, warmup=0.02, plateau=0.5, weight_decay=0.01, device="cpu", **more
+    )
+    run(load_drawn(given.data, given.out / "art"), given.out, options)

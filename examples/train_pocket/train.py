@@ -25,8 +25,9 @@ from transformers import CLIPModel, CLIPProcessor
 from vocabulary import build_tokenizer
 from words import likeness_loss, load_texts, teach
 
-from clip_qdrant.models.training import Progress, TrainingOptions, TrainingReport, train
+from clip_qdrant.models.training import Progress, TrainingReport, train
 from clip_qdrant.models.training_model import interpolate as interpolate_weights
+from clip_qdrant.models.training_options import TrainingOptions
 
 TEACHER_WEIGHT = 0.5
 
