@@ -93,6 +93,7 @@ class ClipEncoder:
         self.model = self._checkpoint.name
         self._checkpoint.check(trust_remote_code)
         self._towers = load_towers(self._checkpoint, self.device, self.dtype, trust_remote_code=trust_remote_code)
+        self._towers.freeze()
         self._lock = Lock()
         self._warned = False
 
@@ -148,6 +149,24 @@ class ClipEncoder:
             return self._embed(map(_or_raise, decoded), self._towers.embed_images)
         finally:
             decoded.close()
+
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit vectors float32 (n, dim) of pixels, through which gradients pass: for what is to be pulled towards one.
+
+        The pixels are resized as a tensor, which differs from `embed_images` by Pillow's rounding.
+
+        Args:
+            pixels: float (n, 3, height, width), RGB in 0 to 1, on any device.
+
+        Raises:
+            ConfigError: a tensor of another shape.
+            ModelFormatError: a model whose pixels have no gradients: one that takes each image at a size of its own.
+        """
+        from torch.nn.functional import normalize
+
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ConfigError(f"pixels are (n, 3, height, width), got {tuple(pixels.shape)}.")
+        return normalize(self._towers.embed_pixels(pixels).float(), dim=-1)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Unit float32 vectors of texts, shape (n, dim). A text is a text, even when it looks like a URL or a path.

@@ -50,6 +50,14 @@ class Towers(Protocol):
         """Vectors (n, dim) of RGB images."""
         ...
 
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, dim) of RGB pixels (n, 3, height, width) in 0 to 1, with gradients of the pixels."""
+        ...
+
+    def freeze(self) -> None:
+        """Ask for no gradients of the weights."""
+        ...
+
 
 def load_towers(
     checkpoint: Checkpoint,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from clip_qdrant.errors import ModelFormatError
 from clip_qdrant.models.checkpoint import read_json
 from clip_qdrant.models.image_input import image_settings, input_side, shorten
+from clip_qdrant.models.pixels import prepare
 from clip_qdrant.models.text_rules import text_rules
-from clip_qdrant.models.towers_transformers import scale_and_bias
+from clip_qdrant.models.towers_transformers import scale_and_bias, vectors_of
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +94,28 @@ class SentenceTowers:
         if self._processor is not None:
             images = [shorten(image, self._processor) for image in images]
         return self._encode([{"image": image} for image in images])
+
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, dim) of RGB pixels (n, 3, height, width) in 0 to 1, with gradients of the pixels.
+
+        Raises:
+            ModelFormatError: the network inside is not one of transformers that takes pixels.
+        """
+        first: Any = self._model[0]
+        inner: Any = getattr(first, "model", None)
+        if not hasattr(inner, "get_image_features") or self._processor is None:
+            raise ModelFormatError(
+                f"{type(first).__name__} has no gradients of pixels here. Use a CLIP or SigLIP of transformers."
+            )
+        pixels = prepare(pixels.to(inner.device), image_settings(self._processor)).to(inner.dtype)
+        features = {"sentence_embedding": vectors_of(inner.get_image_features(pixel_values=pixels))}
+        for module in list(self._model)[1:]:
+            features = module(features)
+        return features["sentence_embedding"]
+
+    def freeze(self) -> None:
+        """Ask for no gradients of the weights."""
+        self._model.requires_grad_(False)
 
     def _insist(self, first: Any) -> None:
         """Hold the processor to what the model was trained with, which sentence-transformers and it decide otherwise.

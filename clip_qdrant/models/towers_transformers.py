@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ModelFormatError
 from clip_qdrant.models.image_input import image_settings, input_side, shorten
+from clip_qdrant.models.pixels import prepare
 from clip_qdrant.models.text_rules import text_rules
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ class TransformersTowers:
         batch = self.pixels(images)
         batch["pixel_values"] = batch["pixel_values"].to(self.model.dtype)
         return vectors_of(self.model.get_image_features(**batch.to(self.model.device)))
+
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, dim) of RGB pixels (n, 3, height, width) in 0 to 1, with gradients of the pixels."""
+        pixels = prepare(pixels.to(self.model.device), self.settings["image"]).to(self.model.dtype)
+        return vectors_of(self.model.get_image_features(pixel_values=pixels))
+
+    def freeze(self) -> None:
+        """Ask for no gradients of the weights."""
+        self.model.requires_grad_(False)
 
     def tokens(self, windows: Sequence[list[int]]) -> Any:
         """What the text tower takes of token ids: `input_ids` (n, tokens), and a mask where the model knows one."""
