@@ -6,6 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 
-def pocket_path(name: Literal["clip"]) -> Path:
+def pocket_path(name: Literal["clip", "diffusion"]) -> Path:
     """The folder of a bundled model, in the format of the Hub."""
     return Path(__file__).parent / name
