@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 import typer
 
 from clip_qdrant import __version__
-from clip_qdrant.cli import model_commands, output
+from clip_qdrant.cli import generating, model_commands, output
 from clip_qdrant.cli.guard import guarded
 from clip_qdrant.cli.options import (
     DEFAULT_COLLECTION,
@@ -244,6 +244,7 @@ def demo(
 
 
 model_commands.register(app)
+generating.register(app)
 
 
 def main() -> Any:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clip_qdrant.collection.clip import ClipCollection
+    from clip_qdrant.models.diffusion import DiffusionGenerator
+    from clip_qdrant.models.encoder import ClipEncoder
     from clip_qdrant.storage.filters import Where
     from clip_qdrant.types import Generated, Hit, ImageGenerator
 
@@ -155,5 +157,25 @@ def from_nearest(generator: ImageGenerator, *, strength: float = 0.7) -> Maker:
         files = (Path(hit.source) for hit in near if hit.source and hit.metadata.get(MODALITY) == IMAGE)
         nearest = next((file for file in files if file.is_file()), None)
         return generator.generate(prompt) if nearest is None else generator.edit(nearest, prompt, strength=strength)
+
+    return make
+
+
+def steered(generator: DiffusionGenerator, encoder: ClipEncoder, *, scale: float = 0.1) -> Maker:
+    """Make a picture of the words, pulled by CLIP towards the middle of the pictures that were found.
+
+    Args:
+        generator: a diffusion model.
+        encoder: the collection's.
+        scale: how much, as of `ClipGuide`.
+
+    """
+    from clip_qdrant.models.guidance import ClipGuide
+
+    def make(prompt: str, near: Sequence[Hit]) -> Sequence[Generated]:
+        found = [hit.vector for hit in near if hit.vector is not None and hit.metadata.get(MODALITY) == IMAGE]
+        if not found:
+            return generator.generate(prompt)
+        return generator.generate(prompt, guide=ClipGuide(encoder, np.mean(found, axis=0), scale=scale))
 
     return make
