@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clip_qdrant import ClipEncoder
+from clip_qdrant import ClipCollection, ClipEncoder, Record
+from clip_qdrant.collection.synthetic import steered
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.best_of import best_of
 from clip_qdrant.models.diffusion import DiffusionGenerator
@@ -165,3 +166,28 @@ def test_more_than_there_are_cannot_be_kept(plain, encoder):
     with pytest.raises(ConfigError, match="best 3 of 2"):
         best_of(plain.generate, "a cat", encoder, of=2, keep=3)
     assert torch.is_grad_enabled()
+
+
+def test_what_was_found_steers_what_is_made(plain, encoder, client, name):
+    collection = ClipCollection(client, name, encoder)
+    reds = [np.full((32, 32, 3), (255, shade, shade), np.uint8) for shade in (0, 10, 20)]
+    collection.add([Record(f"red {index}", red) for index, red in enumerate(reds)])
+    collection.add([Record("words", text="a blue whale")])
+    near = collection.search("a blue whale", limit=4, using="both")
+    hits = collection.get([hit.id for hit in near], with_vectors=True)
+    centre = encoder.embed_images(reds).mean(axis=0)
+    (bare,) = plain.generate("a cat", seed=SEED)
+    (made,) = steered(SeededGenerator(plain), encoder)("a cat", hits)
+    assert cosine(encoder, made, centre) > cosine(encoder, bare, centre) + 0.05
+    (alone,) = steered(SeededGenerator(plain), encoder)("a cat", hits[:0])
+    assert alone.image.tobytes() == bare.image.tobytes()
+
+
+class SeededGenerator:
+    """One whose pictures can be compared."""
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def generate(self, prompt, **options):
+        return self.generator.generate(prompt, seed=SEED, **options)
