@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clip_qdrant.llamaindex.reader import ClipReader as ClipReader
     from clip_qdrant.llamaindex.retrievers import ClipRetriever as ClipRetriever
     from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore as ClipQdrantVectorStore
+    from clip_qdrant.models.diffusion import DiffusionGenerator as DiffusionGenerator
     from clip_qdrant.models.encoder import ClipEncoder as ClipEncoder
     from clip_qdrant.sources.folders import records_in as records_in
     from clip_qdrant.sources.manifests import records_from as records_from
@@ -39,6 +40,7 @@ _HOMES = {
     "ClipReader": "llamaindex.reader",
     "ClipRetriever": "llamaindex.retrievers",
     "CollectionSchema": "storage.schema",
+    "DiffusionGenerator": "models.diffusion",
     "Hit": "types",
     "IngestReport": "collection.ingest",
     "Record": "types",

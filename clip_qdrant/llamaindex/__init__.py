@@ -1,13 +1,18 @@
 """LlamaIndex components over a collection, one a file.
 
 in       reader.py, embedding.py, vector_store.py, index.py
-out      retrievers.py, postprocessors.py, budget.py, answers.py, selector.py, tools.py
+out      retrievers.py, postprocessors.py, budget.py, answers.py, selector.py, tools.py, generation.py
 between  nodes.py and queries.py know LlamaIndex's nodes and queries, metadata_filters.py its filters
 """
 
 from clip_qdrant.llamaindex.answers import VisualQueryEngine, multimodal_query_engine
 from clip_qdrant.llamaindex.budget import ImageBudget
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
+from clip_qdrant.llamaindex.generation import (
+    GenerationQueryEngine,
+    ImageGenerationToolSpec,
+    RetrieveOrGenerateRetriever,
+)
 from clip_qdrant.llamaindex.index import ClipIndex
 from clip_qdrant.llamaindex.metadata_filters import MetadataFilter
 from clip_qdrant.llamaindex.postprocessors import ClipReranker, NearDuplicateFilter
@@ -25,11 +30,14 @@ __all__ = [
     "ClipReader",
     "ClipReranker",
     "ClipRetriever",
+    "GenerationQueryEngine",
     "ImageBudget",
+    "ImageGenerationToolSpec",
     "ImageQueryBundle",
     "ImageSearchToolSpec",
     "MetadataFilter",
     "NearDuplicateFilter",
+    "RetrieveOrGenerateRetriever",
     "VisualQueryEngine",
     "ZeroShotRouter",
     "ZeroShotSelector",
