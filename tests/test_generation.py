@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from llama_index.core.query_engine import RouterQueryEngine
@@ -55,6 +56,17 @@ def pictures(blocks):
 
 def synthetic(collection):
     return list(collection.vectors.scan(where={"synthetic": True}))
+
+
+def test_what_a_safety_checker_flagged_is_not_kept(collection, generator, tools, monkeypatch):
+    made = generator.generate("a red thing", count=2, seed=4)
+    flagged = [
+        SimpleNamespace(image=one.image, prompt=one.prompt, seed=one.seed, flagged=one.seed == 5) for one in made
+    ]
+    monkeypatch.setattr(generator, "generate", lambda *_, **__: flagged)
+    blocks = tools.generate_image("a red thing")
+    assert "flagged what it made of 'a red thing' with the seeds [5]" in text_of(blocks)
+    assert pictures(blocks) == [] and synthetic(collection) == []
 
 
 def test_the_fake_is_a_generator(generator):

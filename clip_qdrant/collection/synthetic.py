@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, ModelError
 from clip_qdrant.storage.points import IMAGE, MODALITY, SYNTHETIC, point_id
 from clip_qdrant.types import Record
 
@@ -81,7 +81,14 @@ def store(
 
     Raises:
         ConfigError: the folder cannot be written to, or a picture that was written cannot be indexed.
+        ModelError: the model's safety checker flagged a picture; nothing is stored then.
     """
+    flagged = [one.seed for one in made if getattr(one, "flagged", None)]
+    if flagged:
+        raise ModelError(
+            f"The model's safety checker flagged what it made of {made[0].prompt!r} with the seeds {flagged}. Nothing "
+            "was stored. Ask for something else, or with another seed."
+        )
     records = records_of(made, folder, parent=parent, scope=scope)
     report = collection.add(records)
     if report.failed:
