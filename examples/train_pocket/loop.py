@@ -1,9 +1,9 @@
-"""The loop that the generators are trained by: AdamW, averaged weights, and a state to go on from after a kill."""
+"""What the scripts that train generators share: the command line, and how a training says how it is getting on."""
 
 from __future__ import annotations
 
 import argparse
-import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import torch
 from generated import Drawn, load_drawn
 from torch import Tensor, nn
 
-from clip_qdrant.errors import TrainingError
-from clip_qdrant.models.training_options import TrainingOptions, adamw
-from clip_qdrant.models.training_state import CHECKPOINT, TrainingState
+from clip_qdrant.models import training_loop
+from clip_qdrant.models.training import Progress
+from clip_qdrant.models.training_options import TrainingOptions
+from clip_qdrant.models.training_state import CHECKPOINT
 
 
 def learn(
@@ -25,55 +26,26 @@ def learn(
     *,
     look: Callable[[int], object] | None = None,
 ) -> None:
-    """Train a model in place, which ends with its averaged weights; goes on from the state in `out` where there is one.
+    """The package's `learn`; it goes on from the state in `out` where there is one, and says how it is getting on."""
+    training_loop.learn(model, loss_of, out, options, resume=started(out), look=look, progress=printed())
 
-    Args:
-        model: what `loss_of` uses.
-        loss_of: the loss of a step; all that is random in it follows from the step.
-        out: the folder of the state.
-        options: of them those about the budget, the learning rate, decay, average, seed and state count.
-        look: called with the averaged weights in place, every `judge_every` steps and at the end.
 
-    Raises:
-        TrainingError: the loss is not a number.
-    """
-    trained = [one for one in model.parameters() if one.requires_grad]
-    optimiser = adamw(trained, options)
-    state = TrainingState(model, optimiser, torch.amp.GradScaler("cpu", enabled=False), out / CHECKPOINT, options)
-    state.start(resume=(out / CHECKPOINT).exists())
-    saved, losses = state.seconds, list[float]()
-    while (share := options.share(state.step, state.seconds)) < 1:
-        start = time.perf_counter()
-        rate = options.rate(share)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(options.seed * 1_000_003 + state.step)
-        model.train()
-        loss = loss_of(state.step)
-        if not torch.isfinite(loss):
-            raise TrainingError(f"The loss of step {state.step} is {loss.item()}. Lower the learning rate.")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, options.clip_norm)
-        optimiser.step()
-        state.step += 1
-        with torch.no_grad():
-            state.follow()
-        state.seconds += time.perf_counter() - start
-        losses = [*losses[-199:], loss.item()]
-        if state.step % 100 == 0:
-            mean = sum(losses) / len(losses)
-            print(f"step {state.step}  {state.seconds / 60:.1f} min  loss {mean:.4f}  lr {rate:.1e}", flush=True)
-        last = options.share(state.step, state.seconds) >= 1
-        if look is not None and (last or state.step % options.judge_every == 0):
-            with state.averaged():
-                model.eval()
-                look(state.step)
-        if last or state.seconds - saved > 60 * options.checkpoint_minutes:
-            state.save()
-            saved = state.seconds
-    state.give_weights(best=False)
-    model.eval()
+def started(out: Path) -> bool:
+    """Whether there is a state to go on from."""
+    return (out / CHECKPOINT).exists()
+
+
+def printed() -> Callable[[Progress], None]:
+    """Prints a line every hundred steps, with the mean loss of the last two hundred."""
+    losses = deque[float](maxlen=200)
+
+    def say(progress: Progress) -> None:
+        losses.append(progress.loss)
+        if progress.step % 100 == 0:
+            mean, rate = sum(losses) / len(losses), progress.learning_rate
+            print(f"step {progress.step}  {progress.minutes:.1f} min  loss {mean:.4f}  lr {rate:.1e}", flush=True)
+
+    return say
 
 
 def command(

@@ -6,6 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 
-def pocket_path(name: Literal["clip", "diffusion"]) -> Path:
-    """The folder of a bundled model, in the format of the Hub."""
+def pocket_path(name: Literal["clip", "diffusion", "painter"]) -> Path:
+    """The folder of a bundled model: "clip" and "diffusion" in the formats of the Hub, "painter" in a format of ours."""
     return Path(__file__).parent / name
