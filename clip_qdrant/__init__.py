@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore as ClipQdrantVectorStore
     from clip_qdrant.models.diffusion import DiffusionGenerator as DiffusionGenerator
     from clip_qdrant.models.encoder import ClipEncoder as ClipEncoder
+    from clip_qdrant.models.painter import EmbeddingPainter as EmbeddingPainter
     from clip_qdrant.sources.folders import records_in as records_in
     from clip_qdrant.sources.manifests import records_from as records_from
     from clip_qdrant.storage.connect import connect as connect
@@ -41,6 +42,7 @@ _HOMES = {
     "ClipRetriever": "llamaindex.retrievers",
     "CollectionSchema": "storage.schema",
     "DiffusionGenerator": "models.diffusion",
+    "EmbeddingPainter": "models.painter",
     "Hit": "types",
     "IngestReport": "collection.ingest",
     "Record": "types",

@@ -14,7 +14,10 @@ RECIPE = Path(__file__).parents[1] / "examples" / "train_pocket"
 MODULES = (
     *("concepts", "font", "art", "icons", "words", "augment", "model", "evaluate", "vocabulary", "batches", "train"),
 )
-GENERATORS = ("concepts", "font", "art", "generated", "loop", "autoencoder", "denoiser", "judge", "drawings")
+GENERATORS = (
+    *("concepts", "font", "art", "generated", "loop", "autoencoder", "denoiser", "judge", "drawings", "painter"),
+    "painter_report",
+)
 
 
 def anything_goes(texts, cache):

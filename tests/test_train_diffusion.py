@@ -1,4 +1,4 @@
-"""The recipe of the pocket diffusion end to end on art drawn here, and what it promises about its data."""
+"""The recipes of the generators end to end on art drawn here, and what they promise about their data."""
 
 from __future__ import annotations
 
@@ -190,3 +190,52 @@ def test_the_report_has_an_interval_and_a_picture_of_the_training_set_beside_eac
     assert (drawings.nearest(drawn, noisy)[0] == picture).all()
     drawings.labelled_sheet(["a box"], noisy, picture[None], tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 500
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    from clip_qdrant import ClipEncoder
+
+    return ClipEncoder("pocket", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def known(recipe, drawn, encoder):
+    return recipe.painter.known(drawn, encoder, seed=0)
+
+
+def test_a_label_without_a_style_stands_for_the_first_that_is_not_withheld(drawn, known):
+    for concept, pair in enumerate(known.bare_pairs.tolist()):
+        assert drawn.trained[pair].tolist() == [concept, np.flatnonzero(~drawn.withheld[concept])[0]]
+
+
+def test_the_painter_learns_pictures_from_their_vectors_and_from_their_prompts(recipe, drawn, encoder, known):
+    pictures = recipe.generated.as_tensor(drawn.pictures[tuple(drawn.trained.T)])
+    painting = recipe.painter.painting(known, pictures, 3, batch=64, seed=0)
+    again = recipe.painter.painting(known, pictures, 3, batch=64, seed=0)
+    assert torch.equal(painting.vectors, again.vectors)
+    assert not torch.equal(painting.vectors, recipe.painter.painting(known, pictures, 4, batch=64, seed=0).vectors)
+    seen = encoder.embed_pixels(painting.pictures)
+    assert ((seen * painting.seen_as).sum(1) > 0.999).all()
+    of_pictures = (painting.vectors * seen).sum(1) > 0.7
+    assert 16 < of_pictures.sum() < 48  # the others are of texts, which lie apart
+    texts = torch.cat([known.prompts.flatten(0, 1), known.bare.flatten(0, 1)])
+    assert torch.cdist(painting.vectors[~of_pictures], texts).min(1).values.max() < 1e-3
+
+
+def test_the_recipe_makes_a_painter_and_its_report(recipe, drawn, encoder, tmp_path):
+    from clip_qdrant.models.painter import EmbeddingPainter
+
+    recipe.painter.run(drawn, tmp_path, options(), batch=8)
+    painter = EmbeddingPainter(tmp_path / "painter", device="cpu")
+    painter.check(encoder.fingerprint)
+    assert (tmp_path / "painted-3.png").exists() and (tmp_path / "painted-6.png").exists()
+    judge = recipe.judge.Judge(len(drawn.concepts)).eval()
+    report = recipe.painter_report.Report(drawn, painter, judge, encoder)
+    art = {concept.key: np.zeros((104, 104, 4), np.uint8) for concept in drawn.concepts[:3]}
+    rows = [*report.pairs(), *report.labels(), *report.another_hand("Nobody", art)]
+    counts = [row.split()[-13] for row in rows if "(" in row]
+    n, withheld = len(drawn.concepts), int(drawn.withheld.sum())
+    assert counts == [*[str(n)] * 3, *[str(withheld)] * 3, str(n), "3"]
+    recipe.painter_report.sheets(report, drawn, tmp_path)
+    assert (tmp_path / "painted-withheld.png").exists()
