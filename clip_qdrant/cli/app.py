@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 import typer
 
 from clip_qdrant import __version__
-from clip_qdrant.cli import generating, model_commands, output
+from clip_qdrant.cli import generating, model_commands, output, painting
 from clip_qdrant.cli.guard import guarded
 from clip_qdrant.cli.options import (
     DEFAULT_COLLECTION,
@@ -245,6 +245,7 @@ def demo(
 
 model_commands.register(app)
 generating.register(app)
+painting.register(app)
 
 
 def main() -> Any:

@@ -27,8 +27,8 @@ class Painting:
         vectors: float32 (n, dim), what to paint.
         pictures: float32 (m, 3, side, side), RGB in 0 to 1: what the first m vectors look like, or None.
         seen_as: float32 (n, dim), what the encoder shall make of the pictures; None: the vectors again. For the vectors
-            of texts these are the vectors of their pictures: CLIP's texts and pictures lie apart (Liang et al., "Mind the
-            Gap", 2022), and no picture has the vector of a text.
+            of texts these are the vectors of their pictures: CLIP's texts and pictures lie apart (Liang et al., "Mind
+            the Gap", 2022), and no picture has the vector of a text.
     """
 
     vectors: Tensor

@@ -7,5 +7,5 @@ from typing import Literal
 
 
 def pocket_path(name: Literal["clip", "diffusion", "painter"]) -> Path:
-    """The folder of a bundled model: "clip" and "diffusion" in the formats of the Hub, "painter" in a format of ours."""
+    """The folder of a bundled model, in the format of the Hub; "painter" in one of ours."""
     return Path(__file__).parent / name
