@@ -71,5 +71,5 @@ def test_what_cannot_be_is_one_line(run):
     for given in ((), ("words", "--point", "1")):
         result = run(*given)
         assert result.exit_code == 1 and "one of both" in result.stderr
-    result = run("words", "--model", "no/such/painter")
+    result = CliRunner().invoke(app, ["paint", "words", "--model", "no/such/painter"])
     assert result.exit_code == 1 and "no painter" in result.stderr
