@@ -214,7 +214,9 @@ def test_async_shows_the_same(swatches):
     assert results == ImageBudget().postprocess_nodes(nodes)
 
 
-@pytest.mark.parametrize("limits", [{"max_side": 0}, {"max_bytes": 2047}, {"max_images": 0}])
+@pytest.mark.parametrize(
+    "limits", [{"max_side": 0}, {"max_side": None}, {"max_bytes": 2047}, {"max_images": 0}, {"max_images": 2.5}]
+)
 def test_a_budget_for_nothing_is_refused(limits):
     with pytest.raises(ConfigError, match="must be at least"):
         ImageBudget(**limits)

@@ -10,6 +10,7 @@ import pytest
 from llama_index.core.schema import ImageNode, MediaResource, Node, NodeWithScore, QueryBundle, TextNode
 from PIL import Image
 
+from clip_qdrant import ClipEmbedding
 from clip_qdrant.errors import ConfigError, ImageNotFoundError
 from clip_qdrant.llamaindex.nodes import node_of
 from clip_qdrant.llamaindex.postprocessors import ClipReranker, NearDuplicateFilter
@@ -57,6 +58,15 @@ def test_pictures_are_ranked_by_words(encoder, nodes):
     results = ClipReranker(encoder).postprocess_nodes(nodes, query_str="red red yellow")
     assert ids(results)[:2] == ["red", "yellow"]
     assert results[0].score > results[1].score > 0.4
+
+
+@pytest.mark.parametrize("make", [ClipReranker, NearDuplicateFilter])
+def test_an_embedding_model_will_do_and_what_is_no_model_is_refused(make, encoder, nodes):
+    given = make(ClipEmbedding(encoder=encoder)).postprocess_nodes(nodes, query_str="red")
+    assert given == make(encoder).postprocess_nodes(nodes, query_str="red")
+    assert encoder.calls
+    with pytest.raises(ConfigError, match="a ClipEncoder or a ClipEmbedding, got str"):
+        make("pocket")
 
 
 def test_pictures_are_ranked_by_a_picture_and_the_bundle_is_not_changed(encoder, nodes, swatches):

@@ -282,7 +282,9 @@ def _hit(id, score):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"similarity_top_k": 0}, "similarity_top_k must be at least 1, got 0"),
+        ({"similarity_top_k": 0}, "similarity_top_k must be at least 1, .* got 0"),
+        ({"similarity_top_k": "3"}, "similarity_top_k must be .* a whole number, got '3'"),
+        ({"image_similarity_top_k": 2.5}, "image_similarity_top_k must be .* a whole number, got 2.5"),
         ({"text_similarity_top_k": 0}, "text_similarity_top_k must be at least 1"),
         ({"using": "images"}, "using must be one of 'image', 'text', 'both', got 'images'"),
         ({"fusion": "rrf"}, "fusion must be one of 'rank', 'calibrated', got 'rrf'"),

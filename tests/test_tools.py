@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
@@ -11,7 +12,7 @@ from llama_index.core.tools import FunctionTool
 from PIL import Image
 
 from clip_qdrant import ClipCollection, ClipRetriever, Record, connect
-from clip_qdrant.errors import FilterError
+from clip_qdrant.errors import ConfigError, FilterError
 from clip_qdrant.llamaindex.budget import ImageBudget
 from clip_qdrant.llamaindex.tools import ImageSearchToolSpec
 from clip_qdrant.testing import FakeEncoder
@@ -181,6 +182,12 @@ def test_a_path_is_opened_only_under_the_given_folders(collection, swatches, tmp
         assert answer.startswith("That did not work: There is no image")
         assert answer.endswith("Give an id or a path from an earlier answer.")
         assert len(answer) < 500
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_folder_is_not_taken_for_its_letters(collection, tmp_path, kind):
+    with pytest.raises(ConfigError, match=r"folders are a list, got .*in brackets"):
+        ImageSearchToolSpec(collection, folders=kind(tmp_path))
 
 
 def test_no_path_is_opened_without_folders(tools, tmp_path, swatches):

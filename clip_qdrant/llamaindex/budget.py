@@ -22,10 +22,11 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 from PIL import Image
 
-from clip_qdrant.errors import ConfigError, ImageError, ImageNotFoundError
+from clip_qdrant.errors import ImageError, ImageNotFoundError
 from clip_qdrant.images import describe_source, open_image
 from clip_qdrant.llamaindex.nodes import image_of, kind_of
 from clip_qdrant.storage.points import IMAGE
+from clip_qdrant.storage.vectors_checks import whole_number
 
 if TYPE_CHECKING:
     from llama_index.core.base.llms.types import BaseContentBlock
@@ -96,8 +97,7 @@ class ImageBudget(BaseNodePostprocessor):
     ) -> None:
         limits = {"max_side": (max_side, 1), "max_bytes": (max_bytes, _SMALLEST_BYTES), "max_images": (max_images, 1)}
         for name, (value, least) in limits.items():
-            if value < least:
-                raise ConfigError(f"{name} must be at least {least:,}, got {value!r}.")
+            whole_number(name, value, least)
         fields: dict[str, Any] = {name: value for name, (value, _) in limits.items()} | {"allow_url": allow_url}
         super().__init__(**fields, **kwargs)
 

@@ -20,9 +20,10 @@ from clip_qdrant.llamaindex.embedding_options import known_arguments, settings_o
 from clip_qdrant.llamaindex.nodes import check_content, image_of, is_blank, kind_of, text_of
 from clip_qdrant.models.encoder import DEFAULT_MODEL, ClipEncoder
 from clip_qdrant.storage.points import IMAGE, TEXT
+from clip_qdrant.types import Encoder
 
 if TYPE_CHECKING:
-    from clip_qdrant.types import Encoder, ImageSource
+    from clip_qdrant.types import ImageSource
 
 _logger = logging.getLogger(__name__)
 _LOADING = Lock()
@@ -140,6 +141,19 @@ class ClipEmbedding(BatchedEmbedding):
             with _naming(batch):
                 embeddings += await self.aget_image_embedding_batch(await asyncio.to_thread(_images_of, batch))
         return _given(nodes, [*texts, *pictures], embeddings)
+
+
+def encoder_of(given: Encoder | ClipEmbedding) -> Encoder:
+    """The encoder of an embedding model, which loads it; or the encoder given.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(given, ClipEmbedding):
+        return given.encoder
+    if not isinstance(given, Encoder):
+        raise ConfigError(f"An encoder is a ClipEncoder or a ClipEmbedding, got {type(given).__name__}.")
+    return given
 
 
 def _parted(nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[BaseNode]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 
 from clip_qdrant.errors import ConfigError, NoChoiceError
-from clip_qdrant.llamaindex.embedding import ClipEmbedding
+from clip_qdrant.llamaindex.embedding import encoder_of
 from clip_qdrant.llamaindex.queries import picture_of
 from clip_qdrant.models.modality import MODALITIES, ModalityRouter
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import QueryBundle
     from llama_index.core.tools import ToolMetadata
 
+    from clip_qdrant.llamaindex.embedding import ClipEmbedding
     from clip_qdrant.types import Encoder
 
 
@@ -32,7 +33,7 @@ class ModalitySelector(BaseSelector):
     """
 
     def __init__(self, encoder: Encoder | ClipEmbedding, **options: Any) -> None:
-        self._router = ModalityRouter(encoder.encoder if isinstance(encoder, ClipEmbedding) else encoder, **options)
+        self._router = ModalityRouter(encoder_of(encoder), **options)
 
     def _get_prompts(self) -> dict[str, Any]:
         return {}

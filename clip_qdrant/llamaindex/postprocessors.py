@@ -15,6 +15,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from clip_qdrant.collection.fusion import RRF_K
 from clip_qdrant.errors import ConfigError, ImageError
 from clip_qdrant.images import decode_ahead, open_image
+from clip_qdrant.llamaindex.embedding import encoder_of
 from clip_qdrant.llamaindex.nodes import content_hash_of, image_of, kind_of, text_of
 from clip_qdrant.llamaindex.queries import picture_of
 from clip_qdrant.storage.points import CONTENT_HASH, IMAGE
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from clip_qdrant.llamaindex.embedding import ClipEmbedding
     from clip_qdrant.types import Encoder, ImageSource
 
 _QUERY = -1
@@ -44,21 +46,21 @@ class ClipReranker(BaseNodePostprocessor):
     `top_n` leaves room for it. The bundle and the nodes given are not changed.
 
     Args:
-        encoder: a `ClipEncoder`, or anything else that is an `Encoder`.
+        encoder: a `ClipEncoder`, any other `Encoder`, or a `ClipEmbedding`.
         top_n: how many nodes to keep; None: all.
 
     Raises:
-        ConfigError: `top_n` below 1; when it is called, no query.
+        ConfigError: `top_n` below 1, or no encoder; when it is called, no query.
         ImageError: when it is called, the query's picture cannot be opened.
     """
 
     top_n: int | None = Field(default=None, description="How many nodes to keep; None: all.")
     _encoder: Any = PrivateAttr()
 
-    def __init__(self, encoder: Encoder, *, top_n: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, encoder: Encoder | ClipEmbedding, *, top_n: int | None = None, **kwargs: Any) -> None:
         fields: dict[str, Any] = {"top_n": None if top_n is None else whole_number("top_n", top_n, 1)}
         super().__init__(**fields, **kwargs)
-        self._encoder = encoder
+        self._encoder = encoder_of(encoder)
 
     @classmethod
     def class_name(cls) -> str:
@@ -104,7 +106,8 @@ class NearDuplicateFilter(BaseNodePostprocessor):
     call. Texts are not compared, and of a picture that cannot be opened at most the hash is.
 
     Args:
-        encoder: the one that the embeddings were made with; None: nodes without embedding are compared by hash alone.
+        encoder: the one that the embeddings were made with, also as a `ClipEmbedding`; None: nodes without embedding
+            are compared by hash alone.
         threshold: the least cosine of two pictures that are one, above 0 and at most 1.
 
     Raises:
@@ -114,12 +117,14 @@ class NearDuplicateFilter(BaseNodePostprocessor):
     threshold: float = Field(default=0.97, description="The least cosine of two pictures that are one.")
     _encoder: Any = PrivateAttr(default=None)
 
-    def __init__(self, encoder: Encoder | None = None, *, threshold: float = 0.97, **kwargs: Any) -> None:
+    def __init__(
+        self, encoder: Encoder | ClipEmbedding | None = None, *, threshold: float = 0.97, **kwargs: Any
+    ) -> None:
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not 0 < threshold <= 1:
             raise ConfigError(f"threshold must be above 0 and at most 1, got {threshold!r}.")
         fields: dict[str, Any] = {"threshold": float(threshold)}
         super().__init__(**fields, **kwargs)
-        self._encoder = encoder
+        self._encoder = None if encoder is None else encoder_of(encoder)
 
     @classmethod
     def class_name(cls) -> str:

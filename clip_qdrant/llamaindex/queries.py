@@ -11,7 +11,10 @@ import numpy as np
 from llama_index.core.schema import QueryBundle
 
 from clip_qdrant.collection.query import query_vector
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, ImageFetchError
+from clip_qdrant.images import describe_source
+from clip_qdrant.images.sources import kind_of, open_encoded
+from clip_qdrant.llamaindex.embedding_sources import source_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +34,8 @@ class ImageQueryBundle(QueryBundle):
     Example: `query_engine.query(ImageQueryBundle("what is this?", image=upload))`, with the bytes of an upload.
 
     Attributes:
-        image: bytes, a BytesIO, a PIL image, an array or a Path; `image_path` is then not looked at.
+        image: bytes, a BytesIO, a PIL image, an array or a Path; a str is what `ClipEmbedding` takes it for, a path, a
+            data URI or base64. `image_path` is then not looked at.
     """
 
     image: Any = None
@@ -47,12 +51,12 @@ def bundle_of(query: QueryLike) -> QueryBundle:
 
 
 def image_bundle_of(query: QueryLike) -> QueryBundle:
-    """A query by picture alone; here a str is a path, as LlamaIndex's methods for pictures have it.
+    """A query by picture alone; here a str is a path, a data URI or base64, as in LlamaIndex's methods for pictures.
 
     Raises:
         ConfigError: there is no picture in it.
     """
-    bundle = bundle_of(Path(query) if isinstance(query, str) else query)
+    bundle = bundle_of(ImageQueryBundle("", image_path=query) if isinstance(query, str) else query)
     picture = picture_of(bundle)
     if picture is None:
         raise ConfigError("An image query needs an image: give a path, or a QueryBundle with an image_path.")
@@ -73,9 +77,15 @@ def text_bundle_of(query: str | QueryBundle) -> QueryBundle:
 
 
 def picture_of(bundle: QueryBundle) -> Picture | None:
-    """A bundle's picture, or None."""
-    image: Picture | None = getattr(bundle, "image", None)
-    return image if image is not None else Path(bundle.image_path) if bundle.image_path else None
+    """A bundle's picture, or None. A str is read as a picture here, and so is never embedded as a text.
+
+    Raises:
+        ImageError: a str that is neither the path of a file nor an image, or that is a URL.
+    """
+    image: Picture | str | None = getattr(bundle, "image", None)
+    if image is None:
+        image = bundle.image_path or None
+    return _read(image) if isinstance(image, str) else image
 
 
 def vector_of(encoder: Encoder, bundle: QueryBundle, instruction: str | None = None) -> NDArray[np.float32]:
@@ -97,3 +107,18 @@ def vector_of(encoder: Encoder, bundle: QueryBundle, instruction: str | None = N
         raise ConfigError("The query is empty. Give it a text or an image.")
     parts: list[Any] = [((instruction or "") + text, 1 / len(texts)) for text in texts]
     return query_vector(encoder, [*parts, *([(picture, 1.0)] if picture is not None else [])])
+
+
+def _read(image: str) -> Path | bytes:
+    """A path, or the bytes of a data URI, of base64 or of a file:// URL."""
+    source = source_of(image)
+    if isinstance(source, bytes):
+        return source
+    if kind_of(image) == "url":
+        raise ImageFetchError(
+            describe_source(image), "a query opens no URLs. Use open_image(url, allow_url=True), and query by that"
+        )
+    if kind_of(image) == "path" and image[:7].lower() != "file://":
+        return Path(image)
+    with open_encoded(image) as file:
+        return file.read()

@@ -14,6 +14,7 @@ from clip_qdrant.llamaindex.nodes import node_of
 from clip_qdrant.llamaindex.queries import vector_of
 from clip_qdrant.llamaindex.retriever_ways import RetrieverOfBothKinds, Using
 from clip_qdrant.llamaindex.turns import Turns
+from clip_qdrant.storage.vectors_checks import whole_number
 
 if TYPE_CHECKING:
     from clip_qdrant.collection.clip import ClipCollection
@@ -67,14 +68,14 @@ class ClipRetriever(RetrieverOfBothKinds):
         query_instruction: str | None = None,
         **kwargs: Any,
     ) -> None:
-        numbers = {
+        numbers: dict[str, Any] = {
             "similarity_top_k": similarity_top_k,
             "image_similarity_top_k": image_similarity_top_k,
             "text_similarity_top_k": text_similarity_top_k,
         }
         for name, number in numbers.items():
-            if number is not None and number < 1:
-                raise ConfigError(f"{name} must be at least 1, got {number!r}.")
+            if number is not None or name == "similarity_top_k":
+                whole_number(name, number, 1)
         for name, value, known in (("using", using, get_args(Using)), ("fusion", fusion, get_args(FusionMode))):
             if value not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}.")

@@ -14,7 +14,7 @@ from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.retrievers import RouterRetriever
 
 from clip_qdrant.errors import ConfigError, NoChoiceError
-from clip_qdrant.llamaindex.embedding import ClipEmbedding
+from clip_qdrant.llamaindex.embedding import encoder_of
 from clip_qdrant.llamaindex.queries import picture_of, vector_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
     from numpy.typing import NDArray
 
+    from clip_qdrant.llamaindex.embedding import ClipEmbedding
     from clip_qdrant.llamaindex.queries import Picture
     from clip_qdrant.types import Encoder, Vectors
 
@@ -108,8 +109,7 @@ class ZeroShotSelector(BaseSelector):
 
     @property
     def _encoder(self) -> Encoder:
-        given = self._encoder_or_embedding
-        return given.encoder if isinstance(given, ClipEmbedding) else given
+        return encoder_of(self._encoder_or_embedding)
 
     def _chosen(self, order: list[int], scores: NDArray[np.float32]) -> tuple[list[int], str | None]:
         """The best, or why there is none."""

@@ -48,6 +48,7 @@ class ImageSearchToolSpec(BaseToolSpec):
         budget: how large the pictures are, and how many one call may show.
 
     Raises:
+        ConfigError: one folder in the place of several.
         FilterError: `where` cannot be understood.
     """
 
@@ -65,6 +66,8 @@ class ImageSearchToolSpec(BaseToolSpec):
 
         self.collection = collection
         self._where = to_filter(where)
+        if isinstance(folders, (str, PathLike)):  # the first letter of an absolute path is the root of all files
+            raise ConfigError(f"folders are a list, got {folders!r}. Put it in brackets.")
         self._folders = [Path(folder).resolve() for folder in folders]
         self._budget = budget or ImageBudget()
 

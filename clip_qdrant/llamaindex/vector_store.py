@@ -12,7 +12,7 @@ from llama_index.core.vector_stores import VectorStoreQueryResult
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from clip_qdrant.errors import CollectionMismatchError
-from clip_qdrant.llamaindex.embedding import ClipEmbedding
+from clip_qdrant.llamaindex.embedding import encoder_of
 from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.turns import Turns
 from clip_qdrant.llamaindex.vector_store_async import ThreadedVectorStore
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from llama_index.vector_stores.qdrant.utils import HybridFusionCallable, SparseEncoderCallable
     from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
+    from clip_qdrant.llamaindex.embedding import ClipEmbedding
     from clip_qdrant.storage.filters import Where
     from clip_qdrant.types import Encoder
 
@@ -149,7 +150,7 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         }  # fmt: skip
         # Past the stock constructor, which loads models, and asks Qdrant for what is asked below.
         BasePydanticVectorStore.__init__(self, **fields)
-        self._encoder = encoder.encoder if isinstance(encoder, ClipEmbedding) else encoder
+        self._encoder = None if encoder is None else encoder_of(encoder)
         shape = wanted_schema(
             schema, self._encoder, dense_vector_name=unless(IMAGE, dense_vector_name), enable_hybrid=enable_hybrid,
             payload_indexes=payload_indexes, dense_config=dense_config, quantization_config=quantization_config,
