@@ -3,11 +3,12 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from llama_index.core import Document, QueryBundle, StorageContext, VectorStoreIndex, load_index_from_storage
-from llama_index.core.schema import ImageDocument, IndexNode
+from llama_index.core.schema import ImageDocument, IndexNode, TextNode
 from PIL import Image
 
 from clip_qdrant import ClipCollection, ClipEmbedding, ClipRetriever, connect
@@ -253,6 +254,41 @@ def test_updates_at_a_time_leave_one_version(index):
 
     asyncio.run(update_all())
     assert len([hit for hit in index.collection.vectors.scan() if hit.payload["doc_id"] == "note"]) == 1
+
+
+def test_two_indices_over_one_collection_leave_one_version(index, monkeypatch):
+    """As a web service has them, which makes one for each request."""
+    other = ClipIndex.from_collection(index.collection)
+    second = threading.Thread(target=other.update_ref_doc, args=(Document(id_="note", text="a red note"),))
+    insert = index.insert_nodes
+
+    def insert_while_the_other_tries(nodes, **options):
+        second.start()
+        second.join(0.2)
+        insert(nodes, **options)
+
+    monkeypatch.setattr(index, "insert_nodes", insert_while_the_other_tries)
+    index.update_ref_doc(Document(id_="note", text="a green note"))
+    second.join()
+    assert [hit.text for hit in index.collection.vectors.scan() if hit.payload["doc_id"] == "note"] == ["a red note"]
+
+
+@pytest.mark.parametrize("wrong", ["a note", TextNode(text="a note"), [{"text": "a note"}]])
+@pytest.mark.parametrize("method", ["insert_nodes", "refresh_ref_docs", "from_documents"])
+def test_what_is_no_list_of_nodes_is_refused(index, method, wrong):
+    call = {
+        "from_documents": lambda given: ClipIndex.from_documents(
+            given, storage_context=index.storage_context, embed_model=ClipEmbedding(encoder=FakeEncoder())
+        )
+    }.get(method, getattr(index, method))
+    with pytest.raises(ConfigError, match="given as a list of them, got"):
+        call(wrong)
+
+
+@pytest.mark.parametrize("method", ["insert", "update_ref_doc"])
+def test_what_is_no_document_is_refused(index, method):
+    with pytest.raises(ConfigError, match="given as a list of them, got str in it"):
+        getattr(index, method)("a note")
 
 
 def test_the_assistant_says_what_it_lacks():

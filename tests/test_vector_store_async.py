@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -108,6 +109,33 @@ def test_a_folders_async_client_is_taken_and_its_queries_take_turns_all_the_same
                 return (await early.aquery(ask())).ids
 
     assert asyncio.run(run()) == ["n0", "n1"]
+
+
+def test_in_local_mode_which_is_not_safe_in_threads_all_calls_take_turns(monkeypatch):
+    active, most = [], []
+
+    def busy(*arguments, **options):
+        active.append(1)
+        most.append(len(active))
+        threading.Event().wait(0.01)
+        active.pop()
+
+    for name in ("add", "query", "get_nodes", "delete", "delete_nodes", "clear"):
+        monkeypatch.setattr(ClipQdrantVectorStore, name, busy)
+
+    async def run():
+        client = connect(":memory:")
+        for _ in range(2):
+            stores = [ClipQdrantVectorStore("c", client=client) for _ in range(2)]
+            await asyncio.gather(
+                *(store.async_add([]) for store in stores), *(store.aquery(ask()) for store in stores),
+                *(store.aget_nodes() for store in stores), *(store.adelete("d") for store in stores),
+                *(store.adelete_nodes() for store in stores), *(store.aclear() for store in stores),
+            )  # fmt: skip
+
+    asyncio.run(run())
+    assert len(most) == 24
+    assert max(most) == 1
 
 
 def test_one_store_serves_several_event_loops():

@@ -51,6 +51,8 @@ def test_what_makes_no_sense_is_refused(memory, name):
         ({"colection": "x"}, "ClipQdrantVectorStore has no argument 'colection'"),
         ({"index_doc_id": False}, "has index_doc_id=True always, got False"),
         ({"stores_text": False}, "has stores_text=True always, got False"),
+        ({"client": ":memory:"}, "client is a QdrantClient, got str. Give client=connect"),
+        ({"encoder": "pocket"}, "An encoder is a ClipEncoder or a ClipEmbedding, got str"),
         ({"using": "sound"}, "using must be 'image', 'text' or 'both', got 'sound'"),
         ({"schema": CollectionSchema(vectors=("a", "b"))}, "the vectors 'image' and 'text', or one of any name"),
         ({"payload_indexes": [{"field": "year"}]}, "A payload index is {'field_name': 'year'"),
@@ -60,7 +62,7 @@ def test_what_makes_no_sense_is_refused(memory, name):
 )  # fmt: skip
 def test_arguments_that_cannot_be_are_refused(memory, arguments, message):
     with pytest.raises(ConfigError, match=message):
-        ClipQdrantVectorStore("c", client=memory, **arguments)
+        ClipQdrantVectorStore("c", **{"client": memory, **arguments})
     assert not memory.collection_exists("c")
 
 

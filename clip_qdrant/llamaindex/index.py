@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core import StorageContext
@@ -25,20 +22,22 @@ from clip_qdrant.errors import ConfigError, ImageError
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
 from clip_qdrant.llamaindex.engines import CHAT_ENGINES, chat_mode_of, with_budget, with_pictures
 from clip_qdrant.llamaindex.index_arguments import (
+    check_image_store,
     check_index_arguments,
     check_retriever_arguments,
     clip_arguments,
     store_arguments,
 )
+from clip_qdrant.llamaindex.index_documents import counted, is_unchanged, node_list, stored_nodes
 from clip_qdrant.llamaindex.index_struct import ClipIndexStruct, register
 from clip_qdrant.llamaindex.nodes import image_of, is_blank
 from clip_qdrant.llamaindex.reader import ClipReader
 from clip_qdrant.llamaindex.retriever_ways import Using
 from clip_qdrant.llamaindex.retrievers import ClipRetriever
 from clip_qdrant.llamaindex.store_retriever import StoreRetriever
+from clip_qdrant.llamaindex.turns import Turns, replacing
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 from clip_qdrant.sources import Problem, log_problem
-from clip_qdrant.storage.points import CONTENT_HASH
 
 if TYPE_CHECKING:
     import os
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _REFRESH_BATCH = 500
-_CHUNKS = "chunks_of_the_document"
 
 
 class ClipIndex(VectorStoreIndex):
@@ -103,12 +101,11 @@ class ClipIndex(VectorStoreIndex):
         if not isinstance(model, ClipEmbedding):
             raise ConfigError(f"ClipIndex needs a ClipEmbedding as embed_model, got {type(model).__name__}.")
         store.use_encoder(model.encoder)
-        _check_image_store(storage_context.vector_stores.get("image"), store)
+        check_image_store(storage_context.vector_stores.get("image"), store)
         if nodes is None and kwargs.get("index_struct") is None:
             nodes = []
         if kwargs.get("objects"):  # LlamaIndex takes the object out of each
             kwargs["objects"] = [node.model_copy() for node in kwargs["objects"]]
-        self._writing = Lock()
         super().__init__(nodes, storage_context=storage_context, embed_model=model, **kwargs)
 
     @classmethod
@@ -213,7 +210,7 @@ class ClipIndex(VectorStoreIndex):
     def insert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
         """Insert nodes; those given stay as they are."""
         # LlamaIndex takes the object out of an IndexNode that cannot be written as JSON.
-        copies = [node.model_copy() if isinstance(node, IndexNode) else node for node in nodes]
+        copies = [node.model_copy() if isinstance(node, IndexNode) else node for node in node_list(nodes)]
         super().insert_nodes(copies, **insert_kwargs)
 
     def insert(self, document: Document, **insert_kwargs: Any) -> None:
@@ -223,11 +220,11 @@ class ClipIndex(VectorStoreIndex):
 
     async def ainsert(self, document: Document, **insert_kwargs: Any) -> None:
         """`insert` in a thread."""
-        await asyncio.to_thread(self.insert, document, **insert_kwargs)
+        await Turns(self._store.client).write(self.insert, document, **insert_kwargs)
 
     async def ainsert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
         """`insert_nodes` in a thread."""
-        await asyncio.to_thread(self.insert_nodes, nodes, **insert_kwargs)
+        await Turns(self._store.client).write(self.insert_nodes, nodes, **insert_kwargs)
 
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
         """Put a document in the place of the one with its id; should it fail, the old one is still there."""
@@ -236,7 +233,7 @@ class ClipIndex(VectorStoreIndex):
 
     async def aupdate_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
         """`update_ref_doc` in a thread."""
-        await asyncio.to_thread(self.update_ref_doc, document, **update_kwargs)
+        await Turns(self._store.client).write(self.update_ref_doc, document, **update_kwargs)
 
     def refresh_ref_docs(self, documents: Iterable[Document], **update_kwargs: Any) -> list[bool]:
         """Insert what is new and update what has changed; whether each document was either.
@@ -247,7 +244,7 @@ class ClipIndex(VectorStoreIndex):
 
     async def arefresh_ref_docs(self, documents: Iterable[Document], **update_kwargs: Any) -> list[bool]:
         """`refresh_ref_docs` in a thread."""
-        return await asyncio.to_thread(self.refresh_ref_docs, documents, **update_kwargs)
+        return await Turns(self._store.client).write(self.refresh_ref_docs, documents, **update_kwargs)
 
     @property
     def _store(self) -> ClipQdrantVectorStore:
@@ -274,7 +271,9 @@ class ClipIndex(VectorStoreIndex):
     async def _async_add_nodes_to_index(
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
     ) -> None:
-        await asyncio.to_thread(self._add_nodes_to_index, index_struct, nodes, show_progress, **insert_kwargs)
+        await Turns(self._store.client).write(
+            self._add_nodes_to_index, index_struct, nodes, show_progress, **insert_kwargs
+        )
 
     def _embedded(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
         """Copies of nodes with their vectors; those that bring theirs keep it, those without content are left out."""
@@ -288,6 +287,7 @@ class ClipIndex(VectorStoreIndex):
 
     def _nodes_of(self, documents: Sequence[Document]) -> list[BaseNode]:
         """A picture as one node with its document's id; texts as the transformations make them."""
+        documents = node_list(documents)
         pictures = {id(document) for document in documents if image_of(document) is not None}
         texts = [document for document in documents if id(document) not in pictures]
         nodes: list[BaseNode] = []
@@ -296,7 +296,7 @@ class ClipIndex(VectorStoreIndex):
                 source = {NodeRelationship.SOURCE: document.as_related_node_info()}
                 nodes.append(document.model_copy(update={"relationships": {**document.relationships, **source}}))
         chunks = run_transformations(texts, self._transformations, show_progress=self._show_progress)
-        return [*nodes, *_counted(chunks)]
+        return [*nodes, *counted(chunks)]
 
     def _refresh(
         self, documents: Iterable[Document], on_problem: OnProblem | None = None, **update_kwargs: Any
@@ -306,8 +306,8 @@ class ClipIndex(VectorStoreIndex):
         remaining = iter(documents)
         with self._callback_manager.as_trace("refresh_ref_docs"):
             while batch := list(islice(remaining, _REFRESH_BATCH)):
-                stored = self._stored(batch)
-                changed = [not _is_unchanged(document, stored.get(document.id_, [])) for document in batch]
+                stored = stored_nodes(self._store, node_list(batch))
+                changed = [not is_unchanged(document, stored.get(document.id_, [])) for document in batch]
                 new = [document for document, is_new in zip(batch, changed, strict=True) if is_new]
                 try:
                     self._replace(new, **update_kwargs)
@@ -327,66 +327,16 @@ class ClipIndex(VectorStoreIndex):
 
     def _replace(self, documents: Sequence[Document], **update_kwargs: Any) -> None:
         """Write documents, of two with one id the later, and only then delete what else their ids had."""
-        documents = list({document.id_: document for document in documents}.values())
+        documents = list({document.id_: document for document in node_list(documents)}.values())
         if not documents:
             return
         nodes = self._nodes_of(documents)
-        # Of two updates at a time each would leave the other's nodes, which it has not seen.
-        with self._writing:
-            before = {node.node_id for stored in self._stored(documents).values() for node in stored}
+        with replacing(self._store.client, self._store.collection_name):
+            before = {node.node_id for stored in stored_nodes(self._store, documents).values() for node in stored}
             self.insert_nodes(nodes, **update_kwargs.get("insert_kwargs", {}))
             gone = before - {node.node_id for node in nodes}
             if gone:
                 self.delete_nodes(sorted(gone), **update_kwargs.get("delete_kwargs", {}))
-
-    def _stored(self, documents: Sequence[Document]) -> dict[str, list[BaseNode]]:
-        """What the collection holds of documents, by their ids."""
-        ids = [document.id_ for document in documents]
-        if not self._store.client.collection_exists(self._store.collection_name):
-            return {}
-        stored: dict[str, list[BaseNode]] = {}
-        for node in self._store.get_nodes(filters={"doc_id": {"in": ids}}):
-            stored.setdefault(node.ref_doc_id or "", []).append(node)
-        return stored
-
-
-def _counted(chunks: Sequence[BaseNode]) -> list[BaseNode]:
-    """Chunks that know how many their document has, so that one which was half written is known as such."""
-    counts = Counter(chunk.ref_doc_id for chunk in chunks)
-    for chunk in chunks:
-        if chunk.source_node is not None:
-            own = {**chunk.source_node.metadata, _CHUNKS: counts[chunk.ref_doc_id]}
-            source = chunk.source_node.model_copy(update={"metadata": own})
-            chunk.relationships = {**chunk.relationships, NodeRelationship.SOURCE: source}
-    return list(chunks)
-
-
-def _is_unchanged(document: Document, stored: Sequence[BaseNode]) -> bool:
-    """Whether a document is stored as it is; what other parts of this package wrote is known by content and caption."""
-    sources = [node.source_node for node in stored]
-    if any(source is not None and source.hash is not None for source in sources):
-        return all(
-            source is not None
-            and source.hash == document.hash
-            and source.metadata.get(_CHUNKS, len(stored)) == len(stored)
-            for source in sources
-        )
-    known = document.metadata.get(CONTENT_HASH)
-    return known is not None and [(node.metadata.get(CONTENT_HASH), node.get_content()) for node in stored] == [
-        (known, document.get_content())
-    ]
-
-
-def _check_image_store(images: Any, store: ClipQdrantVectorStore) -> None:
-    """Refuse a second store that holds something: it would never be searched."""
-    name, client = getattr(images, "collection_name", None), getattr(images, "client", None)
-    if name is None or client is None or images is store or not client.collection_exists(name):
-        return
-    if client.count(name).count:
-        raise ConfigError(
-            f"The image store {name!r} holds points, which ClipIndex would not search: it keeps pictures and texts in "
-            "one collection. Index the pictures into that, and leave image_store out."
-        )
 
 
 register(ClipIndex)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.chat_engine import (
     CondensePlusContextChatEngine,
@@ -25,6 +25,9 @@ from clip_qdrant.llamaindex.retrievers import ClipRetriever
 from clip_qdrant.llamaindex.store_retriever import StoreRetriever
 from clip_qdrant.llamaindex.vector_store_points import all_of, id_list, point_ids_of
 from clip_qdrant.storage.filters import to_filter
+
+if TYPE_CHECKING:
+    from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 
 _OF_QUERY_MODES = ("vector_store_query_mode", "alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs")
 _ENGINES = (
@@ -98,6 +101,18 @@ def clip_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     if scope:
         arguments["filters"] = all_of(to_filter(scope), to_qdrant_filter(given.get("filters")))
     return arguments
+
+
+def check_image_store(images: Any, store: ClipQdrantVectorStore) -> None:
+    """Refuse a second store that holds something: it would never be searched."""
+    name, client = getattr(images, "collection_name", None), getattr(images, "client", None)
+    if name is None or client is None or images is store or not client.collection_exists(name):
+        return
+    if client.count(name).count:
+        raise ConfigError(
+            f"The image store {name!r} holds points, which ClipIndex would not search: it keeps pictures and texts in "
+            "one collection. Index the pictures into that, and leave image_store out."
+        )
 
 
 @cache

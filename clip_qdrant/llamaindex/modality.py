@@ -10,7 +10,7 @@ from llama_index.core.base.base_selector import BaseSelector, SelectorResult, Si
 
 from clip_qdrant.errors import ConfigError, NoChoiceError
 from clip_qdrant.llamaindex.embedding import encoder_of
-from clip_qdrant.llamaindex.queries import picture_of
+from clip_qdrant.llamaindex.queries import has_picture
 from clip_qdrant.models.modality import MODALITIES, ModalityRouter
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ModalitySelector(BaseSelector):
             raise ConfigError(
                 f"Tools to choose by modality are named {', '.join(map(repr, MODALITIES))}, got {unknown or names}."
             )
-        routed = self._router.route(query.query_str, has_picture=picture_of(query) is not None)
+        routed = self._router.route(query.query_str, has_picture=has_picture(query))
         order = [routed.modality, *sorted(routed.scores, key=lambda name: -routed.scores[name])]
         chosen = next((name for name in order if name in names), None)
         shown = ", ".join(f"{name!r} {score:.3f}" for name, score in routed.scores.items())

@@ -76,6 +76,11 @@ def text_bundle_of(query: str | QueryBundle) -> QueryBundle:
     return QueryBundle(bundle.query_str, custom_embedding_strs=texts)
 
 
+def has_picture(bundle: QueryBundle) -> bool:
+    """Whether a bundle says that it has a picture, which is not looked at."""
+    return getattr(bundle, "image", None) is not None or bool(bundle.image_path)
+
+
 def picture_of(bundle: QueryBundle) -> Picture | None:
     """A bundle's picture, or None. A str is read as a picture here, and so is never embedded as a text.
 

@@ -15,7 +15,7 @@ from llama_index.core.retrievers import RouterRetriever
 
 from clip_qdrant.errors import ConfigError, NoChoiceError
 from clip_qdrant.llamaindex.embedding import encoder_of
-from clip_qdrant.llamaindex.queries import picture_of, vector_of
+from clip_qdrant.llamaindex.queries import has_picture, vector_of
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
@@ -90,7 +90,7 @@ class ZeroShotSelector(BaseSelector):
             ImageError: a picture of the query or the examples cannot be opened.
         """
         known = self._choices(choices)
-        pictured = picture_of(query) is not None and not query.embedding_strs and known.pictures is not None
+        pictured = has_picture(query) and not query.embedding_strs and known.pictures is not None
         scores = known.scores(vector_of(self._encoder, query), pictured=pictured)
         order = [int(index) for index in np.argsort(-scores, kind="stable")]
         shown = ", ".join(f"{known.names[index]!r} {scores[index]:.3f}" for index in order[:3])

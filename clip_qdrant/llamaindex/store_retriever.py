@@ -13,7 +13,7 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.llamaindex.embedding import ClipEmbedding
 from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
-from clip_qdrant.llamaindex.queries import picture_of, vector_of
+from clip_qdrant.llamaindex.queries import has_picture, vector_of
 from clip_qdrant.llamaindex.retriever_ways import RetrieverOfBothKinds, Using
 from clip_qdrant.llamaindex.turns import Turns
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
@@ -109,7 +109,7 @@ class StoreRetriever(RetrieverOfBothKinds, VectorIndexRetriever):
         embedding = bundle.embedding
         if self._needs_embedding():
             embedding = vector_of(self._encoder, bundle, self.query_instruction).tolist()
-        elif picture_of(bundle) is not None:
+        elif has_picture(bundle):
             mode = self._vector_store_query_mode.value
             raise ConfigError(f"Mode {mode!r} searches words, but the query has a picture. Use 'default' or 'hybrid'.")
         return QueryBundle(bundle.query_str, custom_embedding_strs=bundle.custom_embedding_strs, embedding=embedding)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +28,11 @@ class ThreadedVectorStore(QdrantVectorStore):
 
     async def async_add(self, nodes: Sequence[BaseNode], shard_identifier: Any = None, **add_kwargs: Any) -> list[str]:
         """`add` in a thread."""
-        return await asyncio.to_thread(self.add, list(nodes), shard_identifier, **add_kwargs)
+        return await self._turns.write(self.add, list(nodes), shard_identifier, **add_kwargs)
 
     async def adelete(self, ref_doc_id: str, shard_identifier: Any = None, **delete_kwargs: Any) -> None:
         """`delete` in a thread."""
-        await asyncio.to_thread(self.delete, ref_doc_id, shard_identifier, **delete_kwargs)
+        await self._turns.write(self.delete, ref_doc_id, shard_identifier, **delete_kwargs)
 
     async def adelete_nodes(
         self,
@@ -43,11 +42,11 @@ class ThreadedVectorStore(QdrantVectorStore):
         **delete_kwargs: Any,
     ) -> None:
         """`delete_nodes` in a thread."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, shard_identifier, **delete_kwargs)  # type: ignore[arg-type]
+        await self._turns.write(self.delete_nodes, node_ids, filters, shard_identifier, **delete_kwargs)
 
     async def aclear(self) -> None:
         """`clear` in a thread."""
-        await asyncio.to_thread(self.clear)
+        await self._turns.write(self.clear)
 
     async def aget_nodes(
         self,
@@ -57,4 +56,4 @@ class ThreadedVectorStore(QdrantVectorStore):
         shard_identifier: Any = None,
     ) -> list[BaseNode]:
         """`get_nodes` in a thread."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters, limit, shard_identifier)  # type: ignore[arg-type]
+        return await self._turns.write(self.get_nodes, node_ids, filters, limit, shard_identifier)

@@ -71,7 +71,7 @@ def open_client(
     """The client that was given, or one of a URL, a folder or memory, or of the server that `aclient` is for.
 
     Raises:
-        ConfigError: there is no way to one, or `aclient` has data of its own.
+        ConfigError: there is no way to one, `client` is none, or `aclient` has data of its own.
     """
     from qdrant_client import QdrantClient
     from qdrant_client.async_qdrant_remote import AsyncQdrantRemote
@@ -83,6 +83,8 @@ def open_client(
             "the async methods use it from threads."
         )
     if client is not None:
+        if not isinstance(client, QdrantClient):
+            raise ConfigError(f"client is a QdrantClient, got {type(client).__name__}. Give client=connect(…).")
         return client
     if url is not None:
         return connect(url, api_key=api_key, **options)
