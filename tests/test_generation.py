@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_is_an_error_and_stores_nothing(collection, gene
     assert collection.count() == before
 
 
-def test_a_tool_shows_what_it_made_and_keeps_it(tools, collection):
+def test_defect_30_a_tool_makes_pictures_by_a_generator_in_this_process_and_keeps_them(tools, collection):
     blocks = tools.generate_image("a green door", count=2)
     assert pictures(blocks) == [(16, 16), (16, 16)]
     kept = synthetic(collection)

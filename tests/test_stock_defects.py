@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from base64 import b64encode
 from io import BytesIO
+from threading import current_thread, main_thread
 from uuid import NAMESPACE_URL, uuid5
 
+import numpy as np
 import pytest
 from llama_index.core import QueryBundle, StorageContext, VectorStoreIndex
 from llama_index.core.indices import MultiModalVectorStoreIndex
@@ -17,6 +20,7 @@ from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Nod
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from clip_qdrant import ClipCollection, ClipEmbedding, connect
+from clip_qdrant.errors import ConfigError
 from clip_qdrant.llamaindex.index import ClipIndex
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 from clip_qdrant.testing import FakeEncoder
@@ -81,6 +85,45 @@ def test_defect_06_a_missing_picture_is_an_error(embedding):
     assert raises(embedding.get_image_embedding, "nowhere/red.png")
 
 
+@pytest.mark.parametrize("embedding", [STOCK_FAILS, "ours"], indirect=True)
+def test_defect_07_an_awaited_picture_does_not_hold_up_the_loop(embedding, swatches, monkeypatch):
+    threads = []
+    model, name = (embedding, "_embed") if isinstance(embedding, ClipEmbedding) else (embedding._model, "encode")
+    run = getattr(model, name)
+    monkeypatch.setattr(
+        type(model), name, lambda self, *given, **options: threads.append(current_thread()) or run(*given, **options)
+    )
+    asyncio.run(embedding._aget_image_embedding(str(swatches / "red.png")))
+    assert threads and main_thread() not in threads
+
+
+def stock_of_unknown():
+    return Stock(device="cuda:7", embed_batch=3)
+
+
+def ours_of_unknown():
+    return ClipEmbedding("pocket", device="cpu", embed_batch=3)
+
+
+@pytest.mark.parametrize("make", [pytest.param(stock_of_unknown, marks=fails(), id="stock"), ours_of_unknown])
+def test_defect_07_an_unknown_argument_is_refused(make):
+    try:
+        make()
+    except ValueError as error:
+        assert "embed_batch" in str(error)
+    else:
+        raise AssertionError("it was dropped")
+
+
+@pytest.mark.parametrize("embedding", [STOCK_FAILS, "ours"], indirect=True)
+@pytest.mark.parametrize("form", ["path", "data URI"])
+def test_defect_33_a_query_that_looks_like_a_picture_opens_none(embedding, form, swatches):
+    path = swatches / "red.png"
+    query = str(path) if form == "path" else f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+    cosine = np.dot(embedding.get_query_embedding(query), embedding.get_image_embedding(str(path)))
+    assert cosine < 0.999
+
+
 # Index ----------------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +183,14 @@ def test_defect_09_a_picture_of_another_class_is_a_picture(index_of, swatches, f
         "Node": Node(id_=id_of("red"), image_resource=MediaResource(path=path)),
     }
     assert pictures(index_of([given[form]]), "red") == [id_of("red")]
+
+
+@both(ValueError)
+def test_defect_16_a_picture_that_lost_its_bytes_is_said_to_be_lost(index_of, swatches):
+    content = (swatches / "red.png").read_bytes()
+    node = ImageNode(id_=id_of("red"), text="a poem", image_resource=MediaResource(data=content))
+    with pytest.raises(ConfigError, match=f"{id_of('red')}' has no picture.*Node.image_resource"):
+        index_of([node])
 
 
 @both()
