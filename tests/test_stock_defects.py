@@ -20,7 +20,6 @@ from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Nod
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from clip_qdrant import ClipCollection, ClipEmbedding, connect
-from clip_qdrant.errors import ConfigError
 from clip_qdrant.llamaindex.index import ClipIndex
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 from clip_qdrant.testing import FakeEncoder
@@ -97,6 +96,15 @@ def test_defect_07_an_awaited_picture_does_not_hold_up_the_loop(embedding, swatc
     assert threads and main_thread() not in threads
 
 
+def complaint(call, *arguments):
+    """What a call says is wrong, or nothing."""
+    try:
+        call(*arguments)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def stock_of_unknown():
     return Stock(device="cuda:7", embed_batch=3)
 
@@ -107,12 +115,7 @@ def ours_of_unknown():
 
 @pytest.mark.parametrize("make", [pytest.param(stock_of_unknown, marks=fails(), id="stock"), ours_of_unknown])
 def test_defect_07_an_unknown_argument_is_refused(make):
-    try:
-        make()
-    except ValueError as error:
-        assert "embed_batch" in str(error)
-    else:
-        raise AssertionError("it was dropped")
+    assert "has no argument 'embed_batch'" in complaint(make)
 
 
 @pytest.mark.parametrize("embedding", [STOCK_FAILS, "ours"], indirect=True)
@@ -183,14 +186,6 @@ def test_defect_09_a_picture_of_another_class_is_a_picture(index_of, swatches, f
         "Node": Node(id_=id_of("red"), image_resource=MediaResource(path=path)),
     }
     assert pictures(index_of([given[form]]), "red") == [id_of("red")]
-
-
-@both(ValueError)
-def test_defect_16_a_picture_that_lost_its_bytes_is_said_to_be_lost(index_of, swatches):
-    content = (swatches / "red.png").read_bytes()
-    node = ImageNode(id_=id_of("red"), text="a poem", image_resource=MediaResource(data=content))
-    with pytest.raises(ConfigError, match=f"{id_of('red')}' has no picture.*Node.image_resource"):
-        index_of([node])
 
 
 @both()
@@ -277,3 +272,10 @@ def test_defect_14_a_picture_is_embedded_and_not_its_caption(make, swatches):
     index = make([picture(swatches, "red", text="blue words"), note("yellow")])
     found = index.as_retriever(similarity_top_k=1, vector_store_query_mode="default").retrieve("red")
     assert found[0].node_id == id_of("red") and found[0].score > 0.9
+
+
+@pytest.mark.parametrize("make", [pytest.param(plain_index, marks=fails(), id="stock"), clip_index])
+def test_defect_16_a_picture_that_lost_its_bytes_is_said_to_be_lost(make, swatches):
+    content = (swatches / "red.png").read_bytes()
+    node = ImageNode(id_=id_of("red"), text="a poem", image_resource=MediaResource(data=content))
+    assert f"{id_of('red')}' has no picture" in complaint(make, [node])
