@@ -4,11 +4,12 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from llama_index.core import Document, QueryBundle, StorageContext, VectorStoreIndex, load_index_from_storage
-from llama_index.core.schema import ImageDocument, IndexNode, TextNode
+from llama_index.core.schema import ImageDocument, ImageNode, IndexNode, TextNode
 from PIL import Image
 
 from clip_qdrant import ClipCollection, ClipEmbedding, ClipRetriever, connect
@@ -133,6 +134,15 @@ def test_the_store_is_asked_what_the_retriever_was(hybrid):
 def test_what_cannot_be_had_is_refused_with_what_can(hybrid, arguments, message):
     with pytest.raises(ConfigError, match=message):
         hybrid.as_retriever(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"similarity_top_k": None, "filters": None}])
+def test_without_a_number_two_of_each_kind_are_found(index, arguments):
+    """What a model is shown of a question costs as much as with LlamaIndex's own index."""
+    index.insert_nodes([TextNode(text=f"a blue note {number}") for number in range(3)])
+    of_both = index.as_retriever(**arguments).retrieve("blue")
+    assert Counter(type(found.node) for found in of_both) == {ImageNode: 2, TextNode: 2}
+    assert len(index.as_retriever(using="text", **arguments).retrieve("blue")) == 2
 
 
 def test_arguments_that_are_none_are_as_left_out(index):

@@ -13,6 +13,8 @@ COMPONENTS = {
     "retrievers.clip_qdrant.ClipRetriever": "llama_index.core.base.base_retriever.BaseRetriever",
     "readers.clip_qdrant.ClipReader": "llama_index.core.readers.base.BaseReader",
     "selectors.clip_qdrant.ZeroShotSelector": "llama_index.core.base.base_selector.BaseSelector",
+    "selectors.clip_qdrant.ModalitySelector": "llama_index.core.base.base_selector.BaseSelector",
+    "tools.clip_qdrant.ImageGenerationToolSpec": "llama_index.core.tools.tool_spec.base.BaseToolSpec",
     "tools.clip_qdrant.ImageSearchToolSpec": "llama_index.core.tools.tool_spec.base.BaseToolSpec",
     "postprocessor.clip_qdrant.ClipReranker": "llama_index.core.postprocessor.types.BaseNodePostprocessor",
     "postprocessor.clip_qdrant.NearDuplicateFilter": "llama_index.core.postprocessor.types.BaseNodePostprocessor",

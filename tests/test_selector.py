@@ -134,6 +134,11 @@ def test_two_hundred_choices_in_any_order():
     assert chosen(ZeroShotSelector(FakeEncoder()), "red", choices) == ["wanted"]
 
 
+def test_tools_that_llamaindex_names_alike_are_told_apart_by_what_they_are_for():
+    choices = [ToolMetadata(name="retriever_tool", description=f"{colour} things") for colour in ("red", "blue")]
+    assert ZeroShotSelector(FakeEncoder()).select(choices, "blue").ind == 1
+
+
 def test_plain_strings_are_choices_by_their_own_name():
     selector = ZeroShotSelector(FakeEncoder(), examples={"blue things": ["yellow"]})
     assert selector.select(["red things", "blue things"], "yellow").ind == 1
@@ -143,7 +148,7 @@ def test_plain_strings_are_choices_by_their_own_name():
     "arguments, choices, query, message",
     [
         ({}, [], "red", "nothing to choose from"),
-        ({}, [CHOICES[0]] * 2, "red", "Two choices are named 'reds'"),
+        ({"fallback": "reds"}, [CHOICES[0]] * 2, "red", "Two choices are named 'reds'"),
         ({"fallback": "others"}, CHOICES, "red", "no choice 'others'; there is 'reds'"),
         ({"examples": {"others": ["a"]}}, CHOICES, "red", "no choice 'others'"),
         ({}, CHOICES, "  ", "query is empty"),

@@ -1,7 +1,7 @@
 """LlamaIndex components over a collection, one a file.
 
 in       reader.py, embedding.py, vector_store.py, index.py
-out      retrievers.py, postprocessors.py, budget.py, answers.py, selector.py, tools.py, generation.py
+out      retrievers.py, postprocessors.py, budget.py, answers.py, selector.py, modality.py, tools.py, generation.py
 between  nodes.py and queries.py know LlamaIndex's nodes and queries, metadata_filters.py its filters
 """
 
@@ -15,6 +15,7 @@ from clip_qdrant.llamaindex.generation import (
 )
 from clip_qdrant.llamaindex.index import ClipIndex
 from clip_qdrant.llamaindex.metadata_filters import MetadataFilter
+from clip_qdrant.llamaindex.modality import ModalitySelector
 from clip_qdrant.llamaindex.postprocessors import ClipReranker, NearDuplicateFilter
 from clip_qdrant.llamaindex.queries import ImageQueryBundle
 from clip_qdrant.llamaindex.reader import ClipReader
@@ -36,6 +37,7 @@ __all__ = [
     "ImageQueryBundle",
     "ImageSearchToolSpec",
     "MetadataFilter",
+    "ModalitySelector",
     "NearDuplicateFilter",
     "RetrieveOrGenerateRetriever",
     "VisualQueryEngine",

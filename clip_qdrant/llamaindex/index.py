@@ -161,6 +161,7 @@ class ClipIndex(VectorStoreIndex):
     def as_retriever(self, **kwargs: Any) -> RetrieverOfBothKinds:
         """A `ClipRetriever` of pictures and texts, with its arguments.
 
+        Where no number is given it finds two by their pictures and two by their texts, as LlamaIndex's own index does.
         Arguments of LlamaIndex's query modes (`vector_store_query_mode="hybrid"`, …) give a `StoreRetriever`, and so
         does a collection with one vector for pictures and texts alike. Those of engines are left to the engine around
         it, which hands all its arguments on.

@@ -14,6 +14,7 @@ from llama_index.core.chat_engine import (
     ContextChatEngine,
     SimpleChatEngine,
 )
+from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
 from llama_index.core.indices.base import BaseIndex
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
 from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 
 _OF_QUERY_MODES = ("vector_store_query_mode", "alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs")
+_NUMBERS = ("similarity_top_k", "image_similarity_top_k", "text_similarity_top_k")
 _ENGINES = (
     RetrieverQueryEngine.from_args,
     ContextChatEngine.from_defaults,
@@ -86,7 +88,7 @@ def store_arguments(given: Mapping[str, Any], *, is_by_kind: bool) -> dict[str, 
 
 
 def clip_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a `ClipRetriever`; ids of documents and nodes narrow its filters.
+    """The arguments of a `ClipRetriever`; ids of documents and nodes narrow its filters, and None is as left out.
 
     Raises:
         ConfigError: ids that are none.
@@ -97,7 +99,9 @@ def clip_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         scope["doc_id"] = {"in": id_list("doc_ids", given["doc_ids"])}
     if given.get("node_ids"):
         scope["$id"] = {"in": point_ids_of(given["node_ids"])}
-    arguments = {name: value for name, value in given.items() if name in _names(ClipRetriever)}
+    arguments = {name: value for name, value in given.items() if name in _names(ClipRetriever) and value is not None}
+    if not arguments.keys() & set(_NUMBERS):
+        arguments |= dict.fromkeys(_NUMBERS, DEFAULT_SIMILARITY_TOP_K)
     if scope:
         arguments["filters"] = all_of(to_filter(scope), to_qdrant_filter(given.get("filters")))
     return arguments

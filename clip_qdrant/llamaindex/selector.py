@@ -85,7 +85,7 @@ class ZeroShotSelector(BaseSelector):
         """The chosen, best first, each with a reason that has the scores.
 
         Raises:
-            ConfigError: no choices, two of one name, an example or a fallback for none of them, or an empty query.
+            ConfigError: no choices, an example or a fallback for none of them or two of one name, or an empty query.
             NoChoiceError: nothing is chosen, and there is no fallback.
             ImageError: a picture of the query or the examples cannot be opened.
         """
@@ -139,10 +139,11 @@ class ZeroShotSelector(BaseSelector):
         names = [name for name, _ in named]
         if not names:
             raise ConfigError("There is nothing to choose from.")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        meant = {*self._examples, *([self._fallback] if self._fallback else [])}
+        twice = sorted(name for name in meant if names.count(name) > 1)
+        if twice:  # where nothing is said of a name it need not be one's own: LlamaIndex's tools are all named alike
             raise ConfigError(f"Two choices are named {twice[0]!r}. Give each tool a name of its own.")
-        unknown = sorted({*self._examples, *([self._fallback] if self._fallback else [])} - set(names))
+        unknown = sorted(meant - set(names))
         if unknown:
             raise ConfigError(f"There is no choice {unknown[0]!r}; there is {', '.join(map(repr, names))}.")
         texts: list[list[str]] = []

@@ -1,5 +1,6 @@
-"""clip-qdrant's selector, where LlamaIndex's integrations live."""
+"""clip-qdrant's selectors, where LlamaIndex's integrations live."""
 
+from clip_qdrant.llamaindex.modality import ModalitySelector
 from clip_qdrant.llamaindex.selector import ZeroShotRouter, ZeroShotSelector
 
-__all__ = ["ZeroShotRouter", "ZeroShotSelector"]
+__all__ = ["ModalitySelector", "ZeroShotRouter", "ZeroShotSelector"]
