@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
-from llama_index.core.vector_stores import VectorStoreQueryResult
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from clip_qdrant.errors import CollectionMismatchError
 from clip_qdrant.llamaindex.embedding import encoder_of
 from clip_qdrant.llamaindex.metadata_filters import to_qdrant_filter
 from clip_qdrant.llamaindex.turns import Turns
-from clip_qdrant.llamaindex.vector_store_async import ThreadedVectorStore
 from clip_qdrant.llamaindex.vector_store_collection import LazyCollection
-from clip_qdrant.llamaindex.vector_store_layout import Layout, Legs, check_embeddings
+from clip_qdrant.llamaindex.vector_store_layout import Legs, check_embeddings
 from clip_qdrant.llamaindex.vector_store_options import (
     check_upload,
     open_client,
@@ -26,20 +23,15 @@ from clip_qdrant.llamaindex.vector_store_options import (
     wanted_schema,
 )
 from clip_qdrant.llamaindex.vector_store_points import (
-    all_of,
     bm25_documents,
-    bm25_queries,
     deletions,
-    id_list,
-    nodes_of,
     of_document,
-    point_ids_of,
     points_of,
     selections,
     upload,
 )
-from clip_qdrant.llamaindex.vector_store_search import Search, check_options, plan
-from clip_qdrant.storage.filters import to_filter
+from clip_qdrant.llamaindex.vector_store_queries import SearchedVectorStore
+from clip_qdrant.llamaindex.vector_store_search import check_options
 from clip_qdrant.storage.points import CAPTION, IMAGE, TEXT
 from clip_qdrant.storage.schema import LEXICAL, CollectionSchema
 from clip_qdrant.storage.vectors_checks import pages, whole_number
@@ -47,7 +39,7 @@ from clip_qdrant.storage.vectors_scan import scan_by_id
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
-    from llama_index.core.vector_stores import MetadataFilters, VectorStoreQuery
+    from llama_index.core.vector_stores import MetadataFilters
     from llama_index.vector_stores.qdrant.utils import HybridFusionCallable, SparseEncoderCallable
     from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
@@ -56,7 +48,7 @@ if TYPE_CHECKING:
     from clip_qdrant.types import Encoder
 
 
-class ClipQdrantVectorStore(ThreadedVectorStore):
+class ClipQdrantVectorStore(SearchedVectorStore):
     """Holds pictures and texts in one collection: the vectors `image` and `text`, and of words `lexical`.
 
     The vector of a picture's node is its image vector, of any other node its text vector. With an encoder the captions
@@ -101,10 +93,8 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
 
     api_key: str | None = Field(default=None, exclude=True, repr=False)
     client_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False)
-    using: Legs = "both"
 
     _encoder: Any = PrivateAttr(default=None)
-    _collection: LazyCollection = PrivateAttr()
     _owns_client: bool = PrivateAttr()
 
     def __init__(
@@ -281,53 +271,6 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
 
         return list(self.parse_to_query_result(self._collection.again(scan)).nodes or [])
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The nodes nearest to a query, best first.
-
-        Modes: DEFAULT; MMR, of as many candidates as `mmr_prefetch_k`, or `mmr_prefetch_factor` (4) times the answers;
-        HYBRID, dense vectors and words; SPARSE and TEXT_SEARCH, words alone. An empty list of `doc_ids` or `node_ids`
-        asks nothing, as LlamaIndex's own retriever means it. Where there is no collection, there are no hits.
-
-        Args:
-            query: of LlamaIndex; its filters may also be a mapping or an expression of `clip_qdrant.storage.filters`.
-            **kwargs: `qdrant_filters` or `where`: one more filter, as Qdrant's, a mapping or an expression;
-                `search_params`: Qdrant's; `using`: instead of the store's; `mmr_threshold`, `mmr_prefetch_k`,
-                `mmr_prefetch_factor`.
-
-        Raises:
-            InvalidPointError: the query has no embedding, or one that is zero or has a NaN.
-            CollectionMismatchError: the embedding is of another dimension than the collection's.
-            ConfigError: a mode that there is not, or an argument that cannot be.
-            FilterError: filters that cannot be understood.
-        """
-        return self._collection.again(lambda: self._queried(query, kwargs))
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """`query`, through `aclient` where there is one of a server, else in a thread."""
-        from qdrant_client.async_qdrant_remote import AsyncQdrantRemote
-
-        if (
-            self._aclient is None
-            or self._collection.known is None
-            or not isinstance(self._aclient._client, AsyncQdrantRemote)
-        ):
-            return await super().aquery(query, **kwargs)
-        try:
-            search = self._plan(query, kwargs)
-            if search is None:
-                return self.parse_to_query_result([])
-            return self._answer(search, await self._aclient.query_batch_points(self.collection_name, search.requests))
-        except Exception:
-            if not await asyncio.to_thread(self._collection.has_changed):
-                raise
-        return await self.aquery(query, **kwargs)
-
-    def parse_to_query_result(self, response: Sequence[Any]) -> VectorStoreQueryResult:
-        """Points as nodes, by their own ids; without a score (of `get_nodes`) the similarity is 1."""
-        nodes = nodes_of(response, self._collection.known, self.text_key or CAPTION)
-        scores = [getattr(point, "score", 1.0) for point in response]
-        return VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=[node.node_id for node in nodes])
-
     def _write(self, nodes: Sequence[BaseNode]) -> None:
         layout = self._collection.find()
         dim, maker = (self._collection.schema.dim, None) if layout is None else (layout.dim, layout.space.model)
@@ -337,55 +280,13 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
         batches = (self._build_points(batch, self.sparse_vector_name)[0] for batch in pages(nodes, self.batch_size))
         upload(self._client, self.collection_name, batches, self.batch_size, self.parallel, self.max_retries)
 
-    def _queried(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> VectorStoreQueryResult:
-        search = self._plan(query, options)
-        if search is None:
-            return self.parse_to_query_result([])
-        return self._answer(search, self._client.query_batch_points(self.collection_name, requests=search.requests))
-
     def _build_points(self, nodes: Sequence[BaseNode], sparse_vector_name: str) -> tuple[list[Any], list[str]]:
         layout = self._opened()
         sparse = self._sparse_doc_fn or (bm25_documents if layout.sparse == LEXICAL else None)
         return points_of(nodes, layout, self._encoder, sparse), [node.node_id for node in nodes]
 
-    def _build_subfilter(self, filters: MetadataFilters | Where) -> Any:
-        return to_qdrant_filter(filters)
-
-    def _build_query_filter(self, query: VectorStoreQuery) -> Any:
-        where: dict[str, Any] = {}
-        if query.doc_ids:
-            where["doc_id"] = {"in": id_list("doc_ids", query.doc_ids)}
-        if query.node_ids:
-            where["$id"] = {"in": point_ids_of(query.node_ids)}
-        asked = None if query.filters is None else self._build_subfilter(query.filters)
-        return all_of(to_filter(where), asked)
-
     def _create_collection(self, collection_name: str, vector_size: int) -> None:
         self._collection.make(vector_size)
-
-    def _plan(self, query: VectorStoreQuery, options: Mapping[str, Any]) -> Search | None:
-        """What to ask, or None where nothing could be found: no collection, or a text without words."""
-        check_options(options)
-        if self._collection.find() is None:
-            return None
-        layout = self._opened()
-        more = (to_filter(options.get(name)) for name in ("qdrant_filters", "where"))
-        wanted = all_of(self._build_query_filter(query), *more)
-        words = self._sparse_query_fn or (bm25_queries if layout.sparse == LEXICAL else None)
-        search = plan(query, layout, wanted, options.get("using", self.using), words, options)
-        return search if search.requests else None
-
-    def _answer(self, search: Search, answers: Sequence[models.QueryResponse]) -> VectorStoreQueryResult:
-        points = [answer.points for answer in answers]
-        if self._hybrid_fusion_fn is None or not 0 < search.dense < len(points):
-            return self.parse_to_query_result(search.fused(points))
-        dense, sparse = search.split(points)
-        return self._hybrid_fusion_fn(
-            self.parse_to_query_result(dense),
-            self.parse_to_query_result(sparse),
-            alpha=search.alpha,
-            top_k=search.limit,
-        )
 
     def _delete(self, wanted: models.Filter) -> None:
         def delete() -> None:
@@ -393,9 +294,3 @@ class ClipQdrantVectorStore(ThreadedVectorStore):
                 self._client.delete(self.collection_name, points_selector=wanted, wait=True)
 
         self._collection.again(delete)
-
-    def _opened(self) -> Layout:
-        """The layout of the collection, whose names the stock fields say."""
-        layout = self._collection.layout()
-        self.dense_vector_name, self.sparse_vector_name = layout.legs[IMAGE], layout.sparse or LEXICAL
-        return layout
