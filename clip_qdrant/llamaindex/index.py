@@ -228,7 +228,11 @@ class ClipIndex(VectorStoreIndex):
         await Turns(self._store.client).write(self.insert_nodes, nodes, **insert_kwargs)
 
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
-        """Put a document in the place of the one with its id; should it fail, the old one is still there."""
+        """Put a document in the place of the one with its id; should it fail, the old one is still there.
+
+        All indices over one client and collection take turns. Of two processes that update one document at once each
+        may leave its version; the next update or refresh leaves one.
+        """
         with self._callback_manager.as_trace("update_ref_doc"):
             self._replace([document], **update_kwargs)
 
