@@ -19,6 +19,8 @@
         ├── CollectionMismatchError  the collection holds vectors of another kind
         ├── StorageLockedError       another process holds the folder
         ├── InvalidPointError        refused before anything was written       (also ValueError)
+        ├── ServerAccessError        a server refuses the API key, or the lack of one
+        ├── ServerUnreachableError   a server does not answer
         ├── UnsupportedError         the embedded engine cannot do this        (also NotImplementedError)
         └── FilterError              a filter that cannot be understood        (also ValueError)
 
@@ -123,6 +125,14 @@ class StorageLockedError(StorageError):
 
 class InvalidPointError(StorageError, ValueError):
     """A point or a vector that Qdrant must not see; refused before anything was written."""
+
+
+class ServerAccessError(StorageError):
+    """A Qdrant server refuses the API key, or the lack of one."""
+
+
+class ServerUnreachableError(StorageError):
+    """A Qdrant server does not answer."""
 
 
 class UnsupportedError(StorageError, NotImplementedError):

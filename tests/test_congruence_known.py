@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 from clip_qdrant import connect
-from clip_qdrant.errors import ConfigError, InvalidPointError
+from clip_qdrant.errors import ClipQdrantError, ConfigError, InvalidPointError
 from clip_qdrant.storage.edge.errors import RefusedError
 
 DOCS = Path(__file__).parents[1] / "docs" / "embedded.md"
@@ -40,7 +40,7 @@ def collection(mode, tmp_path):
         yield make
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect", "ignore:Local mode performs exact")
 
 
 def found(client, *conditions):
@@ -89,11 +89,40 @@ def test_a_phrase_over_an_index_without_phrases(collection, mode):
     assert found(client, field("t", match=models.MatchPhrase(phrase="red fox"))) == ([1] if mode == "memory" else [])
 
 
-def test_ranges_over_indexes_of_another_kind(collection, mode):
-    client = collection({"at": "2024-01-01T00:00:00Z", "n": 5}, at="datetime", n="integer")
-    by_number = found(client, field("at", range=models.Range(gte=0)))
-    by_date = found(client, field("n", range=models.DatetimeRange(gte=datetime(1960, 1, 1, tzinfo=timezone.utc))))
+@pytest.mark.parametrize("kind", ["integer", "float"])
+def test_ranges_over_indexes_of_another_kind(collection, mode, kind):
+    at = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    microseconds = int(at.timestamp() * 1e6)
+    client = collection({"at": at.isoformat(), "n": microseconds}, {"n": 10 * microseconds}, at="datetime", n=kind)
+    by_number = found(client, field("at", range=models.Range(gte=microseconds, lte=microseconds)))
+    by_date = found(client, field("n", range=models.DatetimeRange(lte=at)))
     assert (by_number, by_date) == (([], []) if mode == "memory" else ([1], [1]))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.retrieve("c", ["no id"]),
+        lambda client: client.scroll("c", offset="no id"),
+        lambda client: client.create_payload_index("c", "a[", "keyword"),
+        lambda client: client.create_payload_index("c", "a", "no kind"),
+        lambda client: found(client, field("a", values_count=models.ValuesCount(gte=-1))),
+        lambda client: found(client, field("a", match=models.MatchValue(value=2**64))),
+        lambda client: found(
+            client, field("a", geo_radius=models.GeoRadius(center=models.GeoPoint(lat=100, lon=0), radius=1))
+        ),
+        lambda client: client.query_points("c", [1.0, 1.0], limit=2.5),
+        lambda client: client.query_points("c", [1.0, 1.0], search_params=models.SearchParams(hnsw_ef=-1)),
+    ],
+)
+def test_what_cannot_be_is_refused(collection, mode, ask):
+    client = collection({"a": 1})
+    if mode == "memory":
+        ask(client)
+    else:
+        with pytest.raises(ValueError, match=r"refused|not a") as refused:
+            ask(client)
+        assert isinstance(refused.value, ClipQdrantError)
 
 
 def test_an_id_twice_in_a_conditional_upsert(collection, mode):

@@ -108,6 +108,16 @@ def test_an_unwritable_folder(tmp_path):
         connect(tmp_path)
 
 
+def test_collections_that_are_in_no_manifest_are_left_alone(tmp_path):
+    """A server's storage, or a folder that lost its manifest: a collection of the same name would be removed."""
+    theirs = tmp_path / "collections" / "photos" / "0" / "segments"
+    theirs.mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"a Qdrant server wrote it, or the file was lost\..*migrate URL FOLDER"):
+        connect(tmp_path)
+    assert theirs.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["collections"]
+
+
 def test_a_folder_of_the_stock_local_mode_is_left_alone(tmp_path):
     stock = QdrantClient(path=str(tmp_path))
     stock.create_collection("c", vectors_config=UNIT)

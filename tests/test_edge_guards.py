@@ -150,6 +150,11 @@ def test_a_zero_query_is_allowed(client):
         {"query": models.OrderByQuery(order_by="n"), "score_threshold": 0.5},
         {"query": models.FusionQuery(fusion=models.Fusion.RRF)},
         {"query": [1.0, 0.0], "using": "v", "offset": -1},
+        {"query": [1.0, 0.0], "using": "v", "limit": 2.5},
+        {"query": [1.0, 0.0], "using": "v", "limit": 2**70},
+        {"query": [1.0, 0.0], "using": "v", "score_threshold": "0.5"},
+        {"query": [1.0, 0.0], "using": "v", "search_params": models.SearchParams(hnsw_ef=-1)},
+        {"query": models.ContextQuery(context=[]), "using": "v"},
         {"query": [1.0, 0.0], "using": "v", "with_payload": "key"},
         {"query": [1.0, 0.0], "using": "v", "with_vectors": "v"},
         {"query": [1.0, 0.0], "using": "v", "prefetch": models.Prefetch(query=[1.0, 0.0], using="v", limit=0)},
@@ -366,5 +371,5 @@ def test_a_payload_selector_that_is_no_path_is_refused(client, wrong):
     ):
         with pytest.raises(ConfigError, match="with_payload"):
             read()
-    with pytest.raises(ConfigError, match="no such field"):
+    with pytest.raises(ConfigError, match=r"^group_by 'no such field' is refused"):
         client.query_points_groups("c", group_by="no such field", query=[1.0, 0.0], using="v")

@@ -96,6 +96,7 @@ def search(request, tmp_path_factory):
         ({"word": {"count": {"eq": 0}}}, {0, 4, 6}),
         ({"number": {"count": {"gte": 1, "lt": 2}}}, {1, 2, 5, 6}),
         ({"$id": 3}, {3}),
+        ({"$id": "3"}, {3}),  # as `Hit.id` has it
         ({"$id": [3, 99, str(UUIDS[0])]}, {3}),
         ({"$id": {"not_in": [3, 4]}, "word": "cat"}, {1}),
         ({"$id": []}, set()),

@@ -56,6 +56,15 @@ def test_equals_are_as_good_as_each_other(tmp_path):
         assert measured_recall(client, "images", "image", k=3) == 1.0
 
 
+@pytest.mark.parametrize("distance", ["cosine", "dot", "euclid", "manhattan"])
+def test_exact_search_has_full_recall_by_every_distance(tmp_path, distance):
+    with connect(tmp_path) as client:
+        VectorCollection(client, "images", CollectionSchema(dim=8, distance=distance))
+        rows = np.random.default_rng(0).normal(size=(100, 8)).tolist()
+        client.upload_points("images", [models.PointStruct(id=i, vector={"image": row}) for i, row in enumerate(rows)])
+        assert measured_recall(client, "images", "image", sample=20) == 1.0
+
+
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"sample": 0}])
 def test_nothing_cannot_be_measured(folder, wrong):
     with connect(folder) as client, pytest.raises(ConfigError, match="at least 1"):

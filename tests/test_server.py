@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -16,9 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from qdrant_client import models
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from clip_qdrant import ClipCollection, Record, connect
-from clip_qdrant.errors import CollectionMismatchError, CollectionNotFoundError
+from clip_qdrant.errors import (
+    CollectionMismatchError,
+    CollectionNotFoundError,
+    ServerAccessError,
+    ServerUnreachableError,
+)
+from clip_qdrant.storage.connect import connect_async
 from clip_qdrant.storage.vectors import VectorCollection
 from clip_qdrant.testing import FakeEncoder
 from tests import servers
@@ -249,6 +257,32 @@ def test_nobody_there_is_an_error_without_the_key(caplog, prefer_grpc):
         said = complaint(server, caplog, prefer_grpc=prefer_grpc)
     assert "refused" in said
     assert WRONG not in said
+
+
+async def ask_async(location, **options):
+    async with connect_async(location, check_compatibility=False, **options) as client:
+        await client.get_collections()
+
+
+def ask(location, **options):
+    with connect(location, check_compatibility=False, **options) as client:
+        client.get_collections()
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+@pytest.mark.parametrize("asked", [ask, lambda *args, **options: asyncio.run(ask_async(*args, **options))])
+def test_a_refused_key_and_a_silent_server_are_errors_of_ours_and_of_the_stock_client(asked):
+    with refusing("Invalid API key or JWT", []) as server:
+        with_password = server.url.replace("//", "//user:secret@")
+        with pytest.raises(ServerAccessError, match=r"\(401: Invalid API key or JWT\)\. Give its key:") as refused:
+            asked(with_password, api_key=WRONG)
+    assert isinstance(refused.value, UnexpectedResponse)
+    assert refused.value.status_code == 401
+    assert server.url in str(refused.value)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ServerUnreachableError, match=rf"{server.url} does not answer: .+ Check the URL") as silent:
+        asked(server.url)
+    assert isinstance(silent.value, ResponseHandlingException)
 
 
 def test_the_environment_names_a_server(monkeypatch):

@@ -253,3 +253,60 @@ def test_a_field_to_group_by_needs_an_index(client, strict):
         groups(client, 2, 1)
     client.create_payload_index("c", "kind", "keyword")
     assert groups(client, 2, 1)
+
+
+@pytest.mark.parametrize("wrong", [0, 2.5, "10", 2**70, None])
+def test_a_limit_is_a_whole_number(client, wrong):
+    client.create_collection("c", vectors_config=ONE)
+    client.create_payload_index("c", "n", "integer")
+    for ask in (
+        lambda: client.scroll("c", limit=wrong),
+        lambda: client.facet("c", "n", limit=wrong),
+        lambda: client.query_points_groups("c", "n", limit=wrong),
+        lambda: client.search_matrix_pairs("c", sample=wrong),
+    ):
+        with pytest.raises(ConfigError, match=r"refused|whole number"):
+            ask()
+
+
+def test_what_is_no_point_is_named(client):
+    fill(client)
+    before = client.count("c")
+    with pytest.raises(ConfigError, match=r"Point 1 must be a models\.PointStruct, got dict"):
+        client.upsert("c", [M.PointStruct(id=9, vector=VECTOR), {"id": 10, "vector": VECTOR}])
+    assert client.count("c") == before
+
+
+def test_where_payloads_and_ids_are_kept_is_reported(client, tmp_path):
+    kept = {"payload": M.PayloadStorageParams(memory="cold"), "id_tracker": M.IdTrackerParams(memory="cached")}
+    client.create_collection("c", vectors_config=ONE, **kept)
+    client.close()
+    with connect(tmp_path / "storage") as again:
+        params = again.get_collection("c").config.params
+    assert {key: getattr(params, key) for key in kept} == kept
+
+
+# Other threads
+
+
+def test_a_point_that_is_deleted_while_it_is_grouped_is_left_out(client, monkeypatch):
+    fill(client)
+    read = client._client.retrieve
+
+    def deleted_first(name, ids, *args):
+        client.delete(name, ids[:1])
+        return read(name, ids, *args)
+
+    asked = {"query": VECTOR, "group_by": "n", "limit": 2}
+    assert [group.id for group in client.query_points_groups("c", **asked).groups] == [0, 1]
+    monkeypatch.setattr(client._client, "retrieve", deleted_first)
+    assert [group.id for group in client.query_points_groups("c", **asked).groups] == [1]
+
+
+def test_a_collection_that_another_thread_closed_says_so(client):
+    fill(client)
+    collection = client._client._open("c")
+    client.delete_collection("c")
+    for use in (collection.shard.count, collection.shard.flush, collection.shard.info):
+        with pytest.raises(StorageError, match="'c' was closed meanwhile"):
+            use()

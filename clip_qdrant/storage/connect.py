@@ -35,13 +35,19 @@ def connect(
     Raises:
         ConfigError: the location is empty, a file, of an unknown scheme, or options were given without a URL.
         StorageLockedError: another process has the folder open.
-        StorageError: the folder cannot be written, or is in the format of qdrant-client's `path=`.
+        StorageError: the folder cannot be written, or holds what qdrant-client's `path=` or a server wrote.
+
+    Over REST, calls on a server that refuses the key raise ServerAccessError, on one that does not answer
+    ServerUnreachableError.
     """
     kind, place = _locate(location, options)
     from clip_qdrant.storage.edge import client
+    from clip_qdrant.storage.server_errors import explain
 
     if kind == "url":
-        return client.ManagedQdrantClient(url=place, api_key=api_key, timeout=timeout, **options)
+        served = client.ManagedQdrantClient(url=place, api_key=api_key, timeout=timeout, **options)
+        served.http.client.add_middleware(explain)
+        return served
     if kind == "memory":
         return client.ManagedQdrantClient(location=place)
     return client.EmbeddedQdrantClient(Path(place).expanduser())
@@ -56,9 +62,12 @@ def connect_async(
     """
     kind, place = _locate(location, options)
     from clip_qdrant.storage.edge import client
+    from clip_qdrant.storage.server_errors import explain_async
 
     if kind == "url":
-        return client.ManagedAsyncQdrantClient(url=place, api_key=api_key, timeout=timeout, **options)
+        served = client.ManagedAsyncQdrantClient(url=place, api_key=api_key, timeout=timeout, **options)
+        served.http.client.add_middleware(explain_async)
+        return served
     if kind == "memory":
         return client.ManagedAsyncQdrantClient(location=place)
     return client.EmbeddedAsyncQdrantClient(Path(place).expanduser())

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from datetime import date, datetime, time, timezone
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from clip_qdrant.errors import FilterError
+from clip_qdrant.storage.point_ids import read_point_id
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -75,14 +75,12 @@ def to_point_id(value: Any) -> int | str:
     Raises:
         FilterError: neither an unsigned 64-bit integer nor a UUID.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:
-        return value
-    try:
-        return str(UUID(str(value)))
-    except ValueError:
+    read = read_point_id(value)
+    if read is None:
         raise FilterError(
             f"$id is compared with {shown(value)}. A point's id is an integer from 0 to 2**64 - 1, or a UUID."
-        ) from None
+        )
+    return read
 
 
 def to_circle(field: str, value: Any) -> models.GeoRadius:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ConfigError
-from clip_qdrant.storage.schema import search_params
+from clip_qdrant.storage.schema import dense_vectors, search_params
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 _TIE = 1e-6
+"""Of scores, relative above 1."""
 
 
 def measured_recall(client: QdrantClient, name: str, using: str, *, k: int = 10, sample: int = 100) -> float:
@@ -40,7 +41,10 @@ def measured_recall(client: QdrantClient, name: str, using: str, *, k: int = 10,
         with_payload=False,
         with_vectors=[using],
     ).points
-    params = search_params(client.get_collection(name)) or models.SearchParams()
+    info = client.get_collection(name)
+    params = search_params(info) or models.SearchParams()
+    distance = dense_vectors(info)[using].distance if drawn else models.Distance.COSINE
+    sign = -1 if distance in (models.Distance.EUCLID, models.Distance.MANHATTAN) else 1  # there less is nearer
     found = right = 0
     for point in drawn:
         vector: Any = point.vector[using] if isinstance(point.vector, dict) else point.vector
@@ -56,5 +60,6 @@ def measured_recall(client: QdrantClient, name: str, using: str, *, k: int = 10,
             for each in (models.SearchParams(exact=True), params)
         )
         found += len(exact)
-        right += sum(hit.score >= exact[-1].score - _TIE for hit in approximate)
+        least = sign * exact[-1].score - _TIE * max(1.0, abs(exact[-1].score))
+        right += sum(sign * hit.score >= least for hit in approximate)
     return right / found if found else 1.0

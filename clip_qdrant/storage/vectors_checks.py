@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from clip_qdrant.errors import CollectionMismatchError, ConfigError, InvalidPointError
+from clip_qdrant.storage.point_ids import read_point_id
 from clip_qdrant.storage.schema import dense_vectors, stored_fingerprint
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 
-_LARGEST_ID = 2**64 - 1
 _MOST = 2**32 - 1
 
 _KEY = r"""(?:[\w-]+|"[^"]*")(?:\[\d*\])*"""
@@ -135,16 +134,10 @@ def point_id(id: str | int) -> str | int:
     Raises:
         InvalidPointError: neither.
     """
-    if isinstance(id, str):
-        if id.isdecimal() and len(id) < 32:  # 32 of them are a UUID
-            return point_id(int(id))
-        try:
-            return str(uuid.UUID(id))
-        except ValueError:
-            pass
-    elif isinstance(id, (int, np.integer)) and not isinstance(id, bool) and 0 <= id <= _LARGEST_ID:
-        return int(id)
-    raise InvalidPointError(f"The id {id!r} is neither a UUID nor an unsigned 64-bit integer. Give a `Hit.id`.")
+    read = read_point_id(id)
+    if read is None:
+        raise InvalidPointError(f"The id {id!r} is neither a UUID nor an unsigned 64-bit integer. Give a `Hit.id`.")
+    return read
 
 
 def point_ids(ids: Sequence[str | int]) -> list[str | int]:

@@ -109,11 +109,14 @@ def materialize(points: Sequence[models.PointStruct] | models.Batch) -> list[mod
     """Both shapes of an upsert as a list of points.
 
     Raises:
-        ConfigError: neither shape, or columns of different lengths.
+        ConfigError: neither shape, something else among the points, or columns of different lengths.
     """
     from qdrant_client import models
 
     if isinstance(points, (list, tuple)):
+        for index, point in enumerate(points):
+            if not isinstance(point, models.PointStruct):
+                raise ConfigError(f"Point {index} must be a models.PointStruct, got {type(point).__name__}.")
         return list(points)
     if not isinstance(points, models.Batch):
         raise ConfigError(f"Points must be a list or a models.Batch, got {type(points).__name__}.")

@@ -164,7 +164,10 @@ class QueryConverter:
         return edge.Query.Discover(edge.DiscoverQuery(target, self._pairs(query.discover.context, level)), level.using)
 
     def _ContextQuery(self, query: models.ContextQuery, level: _Level) -> Any:
-        return edge.Query.Context(edge.ContextQuery(self._pairs(query.context, level)), level.using)
+        pairs = self._pairs(query.context, level)
+        if not pairs:
+            raise ConfigError("No target or context given. Give at least one pair of examples.")
+        return edge.Query.Context(edge.ContextQuery(pairs), level.using)
 
     def _FusionQuery(self, query: models.FusionQuery, level: _Level) -> Any:
         return edge.Fusion.Rrf(k=_RRF_K) if query.fusion.value == "rrf" else edge.Fusion.Dbsf()

@@ -9,8 +9,10 @@ from qdrant_client import models
 from qdrant_client.conversions import common_types as types
 from qdrant_client.local.payload_value_extractor import value_by_key
 
-from clip_qdrant.errors import InvalidPointError
+from clip_qdrant.errors import ConfigError, InvalidPointError
 from clip_qdrant.storage.edge.convert_queries import to_search_params
+from clip_qdrant.storage.edge.errors import engine_errors
+from clip_qdrant.storage.edge.native import edge
 from clip_qdrant.storage.edge.reads import ReadsMixin, check_limit
 
 _FIRST_READ = 4
@@ -48,6 +50,8 @@ class GroupsMixin(ReadsMixin):
         collection.rules.check_search(limit * group_size, to_search_params(search_params))
         collection.filter_to_read(query_filter)
         collection.rules.check_grouping(group_by)
+        with engine_errors(f"group_by {group_by!r} is refused", ConfigError):
+            edge.PayloadSelector.Include([group_by])  # which is to be a path
         everything = max(1, collection.shard.count())
         read = min(everything, _FIRST_READ * limit * group_size) if _is_prefix_stable(query) else everything
         while True:
@@ -69,6 +73,7 @@ class GroupsMixin(ReadsMixin):
                 break
             read = min(everything, _GROWTH * read)
         self._fill(collection_name, groups, with_payload, with_vectors)
+        groups = [group for group in groups if group.hits]
         if with_lookup is not None:
             self._look_up(groups, with_lookup)
         return models.GroupsResult(groups=groups)
@@ -80,6 +85,7 @@ class GroupsMixin(ReadsMixin):
             group.hits = [
                 hit.model_copy(update={"payload": records[hit.id].payload, "vector": records[hit.id].vector})
                 for hit in group.hits
+                if hit.id in records  # another thread may have deleted it since
             ]
 
     def _look_up(self, groups: Sequence[models.PointGroup], given: types.WithLookupInterface) -> None:

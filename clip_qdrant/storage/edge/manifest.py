@@ -12,6 +12,7 @@ from typing import Any
 from clip_qdrant.errors import ConfigError, StorageError
 
 MANIFEST_NAME = "manifest.json"
+COLLECTIONS_NAME = "collections"
 FORMAT = 1
 _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
 _FORBIDDEN = '<>:"/\\|?*\0\x1f'
@@ -47,7 +48,7 @@ class Manifest:
         """
         path = folder / MANIFEST_NAME
         if not path.exists():
-            _refuse_local_mode(folder)
+            _refuse_what_is_not_ours(folder)
             return cls()
         try:
             data = json.loads(path.read_text("utf-8"))
@@ -119,9 +120,15 @@ def is_local_mode_folder(folder: Path) -> bool:
     return (folder / "meta.json").exists() or any(folder.glob("collection/*/storage.sqlite"))
 
 
-def _refuse_local_mode(folder: Path) -> None:
+def _refuse_what_is_not_ours(folder: Path) -> None:
+    """Refuse collections that are not in a manifest: making one of the same name would remove its files."""
     if is_local_mode_folder(folder):
         raise StorageError(
             f"{str(folder)!r} was written by qdrant-client's local mode (path=...), which is another format. "
             f"Move it to a new folder: clip-qdrant migrate '{folder}' '{folder}-moved', and use that one."
+        )
+    if any(folder.glob(f"{COLLECTIONS_NAME}/*")):
+        raise StorageError(
+            f"{str(folder)!r} has collections, but no {MANIFEST_NAME}: a Qdrant server wrote it, or the file was lost. "
+            "Migrate from the running server (clip-qdrant migrate URL FOLDER), restore the file, or use another folder."
         )

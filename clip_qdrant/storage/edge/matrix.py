@@ -7,7 +7,6 @@ from typing import Any
 from qdrant_client import models
 from qdrant_client.conversions import common_types as types
 
-from clip_qdrant.errors import ConfigError
 from clip_qdrant.storage.edge.reads import ReadsMixin, check_limit
 
 
@@ -53,8 +52,7 @@ class MatrixMixin(ReadsMixin):
     ) -> list[tuple[types.PointId, list[models.ScoredPoint]]]:
         """Each sampled point with its nearest others, in the order of the ids; none of fewer than two."""
         check_limit(limit)
-        if sample < 2:
-            raise ConfigError(f"sample must be at least 2, got {sample}.")
+        check_limit(sample, "sample", least=2)
         collection = self._open(collection_name)
         collection.space.check_name(using)
         collection.rules.check_search(limit * sample, None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from qdrant_client import models
 from qdrant_client.conversions import common_types as types
 
@@ -60,14 +62,15 @@ class ReadsMixin(EngineBase):
         collection.rules.check_search(limit, None)
         if order_by is not None and offset is not None:
             raise ConfigError("Offset is not supported in conjunction with order_by. Use order_by.start_from.")
-        request = edge.ScrollRequest(
-            offset=None if offset is None else to_edge_id(offset),
-            limit=limit,
-            filter=collection.filter_to_read(scroll_filter),
-            with_payload=to_edge_with_payload(with_payload),
-            with_vector=to_edge_with_vectors(with_vectors, collection.space),
-            order_by=None if order_by is None else to_edge_order_by(order_by),
-        )
+        with engine_errors(f"The scroll over collection {collection.name!r} is refused", ConfigError):
+            request = edge.ScrollRequest(
+                offset=None if offset is None else to_edge_id(offset),
+                limit=limit,
+                filter=collection.filter_to_read(scroll_filter),
+                with_payload=to_edge_with_payload(with_payload),
+                with_vector=to_edge_with_vectors(with_vectors, collection.space),
+                order_by=None if order_by is None else to_edge_order_by(order_by),
+            )
         records, following = collection.shard.scroll(request)
         page_end = None if following is None or order_by is not None else from_edge_id(following)
         return [from_edge_record(record) for record in records], page_end
@@ -148,7 +151,9 @@ class ReadsMixin(EngineBase):
 
         # Converted before the shard is locked: a look-up may lock another one.
         converter = QueryConverter(collection, lookup, is_ours=is_ours)
-        found = collection.shard.query([converter.request(request) for request in requests])
+        with engine_errors(f"The query on collection {collection.name!r} is refused", ConfigError):
+            converted = [converter.request(request) for request in requests]
+        found = collection.shard.query(converted)
         return [
             types.QueryResponse(points=[from_edge_scored(point, request.with_vector) for point in points])
             for request, points in zip(requests, found, strict=True)
@@ -170,7 +175,7 @@ class ReadsMixin(EngineBase):
         return found
 
 
-def check_limit(limit: int, name: str = "limit") -> None:
-    """Refuse to ask for nothing."""
-    if limit < 1:
-        raise ConfigError(f"{name} must be at least 1, got {limit}.")
+def check_limit(limit: int, name: str = "limit", least: int = 1) -> None:
+    """Refuse to ask for nothing, or for no whole number."""
+    if not isinstance(limit, (int, np.integer)) or not least <= limit <= sys.maxsize:
+        raise ConfigError(f"{name} must be at least {least}, and a whole number of 64 bits, got {limit!r}.")

@@ -15,7 +15,14 @@ from clip_qdrant.storage.edge.collection import EdgeCollection
 from clip_qdrant.storage.edge.convert_config import to_edge_config
 from clip_qdrant.storage.edge.errors import CollectionExistsError, MissingCollectionError, engine_errors
 from clip_qdrant.storage.edge.lock import FolderLock
-from clip_qdrant.storage.edge.manifest import CollectionEntry, Manifest, folder_name, sync_names, validate_name
+from clip_qdrant.storage.edge.manifest import (
+    COLLECTIONS_NAME,
+    CollectionEntry,
+    Manifest,
+    folder_name,
+    sync_names,
+    validate_name,
+)
 from clip_qdrant.storage.edge.shard import Shard
 from clip_qdrant.storage.edge.space import VectorSpace
 from clip_qdrant.storage.edge.strict import Rules, check_strict_mode
@@ -171,7 +178,7 @@ class EdgeStore:
         return Rules(name, self.config(name).strict_mode_config, self.manifest.collections[name].indexes, warned)
 
     def _path(self, name: str) -> Path:
-        return self.folder / "collections" / folder_name(name)
+        return self.folder / COLLECTIONS_NAME / folder_name(name)
 
 
 def _close_shard(shard: Shard) -> StorageError | None:
