@@ -219,3 +219,34 @@ def test_quantised_vectors_find_the_same(tmp_path, quantization):
         assert client.optimize("c")
         assert list((tmp_path / "collections").rglob("quantized.*"))
         assert measured_recall(client, "c", "image", sample=50) >= 0.95
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"vectors": ("a/b",)}, "cannot contain '/'"),
+        ({"vectors": ("",)}, "name '' is not allowed"),
+        ({"vectors": ("image", "image")}, "a name of its own"),
+        ({"indexes": {"a[": "keyword"}}, "'a\\[' does not name a field"),
+        ({"indexes": {"source": "text"}}, "needs an index of kind 'keyword'"),
+    ],
+)
+def test_what_no_collection_can_have_is_refused_before_one_is_made(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        CollectionSchema(dim=2, **wrong)
+
+
+def test_an_index_may_serve_more_than_our_own_does(tmp_path):
+    with connect(tmp_path) as client:
+        CollectionSchema(dim=2, indexes={"source": "prefix"}).ensure(client, "c")
+        assert client.get_collection("c").payload_schema["source"].params.prefix
+
+
+def test_a_field_whose_name_needs_quotes_is_indexed_as_filters_find_it(tmp_path):
+    with connect(tmp_path) as client:
+        collection = VectorCollection(
+            client, "c", CollectionSchema(dim=2, indexes={"lens model": "keyword"}, strict=True)
+        )
+        point = models.PointStruct(id=1, vector={"image": [1.0, 0.0]}, payload={"lens model": "RF 50"})
+        collection.upsert([point])
+        assert [hit.id for hit in collection.scan(where={"lens model": "RF 50"})] == ["1"]

@@ -8,7 +8,7 @@ import uuid
 import pytest
 from qdrant_client import models
 
-from clip_qdrant.errors import CollectionMismatchError, ConfigError, FilterError, StorageError
+from clip_qdrant.errors import CollectionMismatchError, ConfigError, FilterError, InvalidPointError, StorageError
 from clip_qdrant.storage.connect import connect
 from clip_qdrant.storage.filter_expression import parse
 from clip_qdrant.storage.filters import to_filter
@@ -275,6 +275,18 @@ def test_what_is_no_point_is_named(client):
     with pytest.raises(ConfigError, match=r"Point 1 must be a models\.PointStruct, got dict"):
         client.upsert("c", [M.PointStruct(id=9, vector=VECTOR), {"id": 10, "vector": VECTOR}])
     assert client.count("c") == before
+
+
+@pytest.mark.parametrize(
+    "wrong, error",
+    [({"id": 9}, InvalidPointError), (M.PointStruct(id=9, vector={"no": [1.0]}), CollectionMismatchError)],
+)
+def test_a_collection_of_vectors_takes_points_of_its_vectors_over_every_backend(either, wrong, error):
+    collection = small(either, "v")
+    before = collection.count()
+    with pytest.raises(error):
+        collection.upsert([M.PointStruct(id=8, vector=ROWS["cat"]), wrong])
+    assert collection.count() == before
 
 
 def test_where_payloads_and_ids_are_kept_is_reported(client, tmp_path):

@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from clip_qdrant.errors import CollectionMismatchError, ConfigError
+from clip_qdrant.storage.edge.manifest import validate_name
+from clip_qdrant.storage.filter_paths import payload_path
 from clip_qdrant.storage.points import CONTENT_HASH, IMAGE, MODALITY, SOURCE, SYNTHETIC, TEXT
 from clip_qdrant.types import Fingerprint
 
@@ -88,6 +90,24 @@ class CollectionSchema(BaseModel):
     shards: int | None = Field(default=None, ge=1)
     replicas: int | None = Field(default=None, ge=1)
     write_consistency: int | None = Field(default=None, ge=1)
+
+    @field_validator("vectors")
+    @classmethod
+    def _vector_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            validate_name(name, "Vector")
+        if len(set(names)) < len(names):
+            raise ConfigError(f"Each vector has a name of its own, got {names!r}.")
+        return names
+
+    @field_validator("indexes")
+    @classmethod
+    def _indexed_fields(cls, indexes: dict[str, IndexKind]) -> dict[str, IndexKind]:
+        for field, kind in indexes.items():
+            own = OWN_INDEXES.get(field)
+            if own is not None and _data_type(kind) != own:
+                raise ConfigError(f"The field {field!r} is this package's own, and needs an index of kind {own!r}.")
+        return {payload_path(field): kind for field, kind in indexes.items()}
 
     def ensure(self, client: QdrantClient, name: str) -> None:
         """Create the collection, or check that the one there fits; either way the indexes are there afterwards.

@@ -31,11 +31,13 @@ class Space:
     Attributes:
         collection: its name, for messages.
         sizes: dimension by name.
+        sparse: names of the sparse vectors.
         model: whose vectors they are, where that was stored.
     """
 
     collection: str
     sizes: Mapping[str, int]
+    sparse: frozenset[str]
     model: str | None
 
     @classmethod
@@ -43,7 +45,8 @@ class Space:
         """The vectors of an existing collection; the one without a name has the name ""."""
         fingerprint = stored_fingerprint(info)
         sizes = {name: params.size for name, params in dense_vectors(info).items()}
-        return cls(collection, sizes, fingerprint.model if fingerprint else None)
+        sparse = frozenset(info.config.params.sparse_vectors or ())
+        return cls(collection, sizes, sparse, fingerprint.model if fingerprint else None)
 
     def query(self, leg: str, vector: Any) -> list[float]:
         """A vector (dim,) to search with, as Qdrant takes it.
@@ -63,14 +66,20 @@ class Space:
         return plain
 
     def check_points(self, points: Iterable[models.PointStruct]) -> None:
-        """Refuse points with a dense vector that cannot be searched; sparse vectors are left to Qdrant.
+        """Refuse points with a dense vector that cannot be searched; what is in sparse vectors is left to Qdrant.
 
         Raises:
-            InvalidPointError: a vector is zero, has a NaN, or is not one vector.
-            CollectionMismatchError: a vector is of another dimension.
+            InvalidPointError: a vector is zero, has a NaN, or is not one vector; or something is not a point.
+            CollectionMismatchError: a vector is of another dimension, or of a name that there is not.
         """
+        from qdrant_client import models
+
         for point in points:
+            if not isinstance(point, models.PointStruct):
+                raise InvalidPointError(f"Nothing was written: a point is a models.PointStruct, got {point!r}.")
             vectors = point.vector if isinstance(point.vector, dict) else {"": point.vector}
+            for leg in vectors.keys() - self.sizes.keys() - self.sparse:
+                self.size(leg)
             for leg in self.sizes.keys() & vectors.keys():
                 given, stored = _as_floats(vectors[leg]), f"the vector {leg!r} of point {point.id!r}"
                 if given is None or given.ndim != 1 or not np.isfinite(given).all() or not given.any():
@@ -86,7 +95,7 @@ class Space:
         if leg not in self.sizes:
             raise CollectionMismatchError(
                 f"Collection {self.collection!r} has no vectors {leg!r} but {sorted(self.sizes)}. "
-                "Search with one of these, or use another collection."
+                "Use one of these, or another collection."
             )
         return self.sizes[leg]
 
