@@ -230,3 +230,33 @@ def test_without_strict_mode_one_warning_says_how_to_add_the_index(tmp_path, cap
         client.create_payload_index("c", "third", "keyword")  # which must not make it forget what it said
         client.count("c", field("other", range=M.Range(gt=1)))
         assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(
+    "formula, field, kind",
+    [
+        ("n", "n", "float or integer"),
+        (M.SumExpression(sum=["$score", M.NegExpression(neg="n")]), "n", "float or integer"),
+        (M.DivExpression(div=M.DivParams(left=1.0, right="n")), "n", "float or integer"),
+        (M.ExpDecayExpression(exp_decay=M.DecayParamsExpression(x="n", target=1.0)), "n", "float or integer"),
+        (M.MultExpression(mult=[2.0, KIND.must[0]]), "kind", "keyword or uuid"),
+        (M.MultExpression(mult=[2.0, KIND]), "kind", "keyword or uuid"),
+        (M.DatetimeKeyExpression(datetime_key="at"), "at", "datetime"),
+        (M.GeoDistance(geo_distance=M.GeoDistanceParams(origin=M.GeoPoint(lat=0, lon=0), to="at")), "at", "geo"),
+    ],
+)
+def test_a_formula_reads_indexed_fields_only(client, formula, field, kind):
+    query = M.FormulaQuery(formula=formula, defaults={"n": 1.0, "at": "2024-01-01T00:00:00Z"})
+    asked = {"prefetch": M.Prefetch(query=VECTOR), "query": query}
+    be_strict(client, unindexed_filtering_retrieve=False)
+    with pytest.raises(FilterError, match=rf"no formula that reads '{field}' without an index \({kind}\)\. Add one"):
+        client.query_points("c", **asked)
+
+
+def test_a_formula_of_indexed_fields_and_scores_is_allowed(client):
+    be_strict(client, unindexed_filtering_retrieve=False)
+    client.create_payload_index("c", "n", "integer")
+    moment = M.DatetimeExpression(datetime="2024-01-01T00:00:00Z")
+    formula = M.SumExpression(sum=["$score", "n", 1.0, M.HasIdCondition(has_id=[1]), moment])
+    found = client.query_points("c", prefetch=M.Prefetch(query=VECTOR), query=M.FormulaQuery(formula=formula)).points
+    assert len(found) == 5

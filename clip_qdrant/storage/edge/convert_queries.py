@@ -185,6 +185,7 @@ class QueryConverter:
         return edge.Sample.Random
 
     def _FormulaQuery(self, query: models.FormulaQuery, level: _Level) -> Any:
+        self._collection.rules.check_formula(query.formula)
         return to_edge_formula(query)
 
     def _RelevanceFeedbackQuery(self, query: models.RelevanceFeedbackQuery, level: _Level) -> Any:

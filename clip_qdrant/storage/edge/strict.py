@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from clip_qdrant.errors import ConfigError, FilterError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ WARN_FROM_POINTS = 1_000
 
 _ANY_INDEX: frozenset[str] = frozenset()
 _MATCHED = frozenset({"bool", "integer", "keyword", "uuid"})
+_NUMBERS, _DATES, _PLACES = frozenset({"integer", "float"}), frozenset({"datetime"}), frozenset({"geo"})
 _NOT_HERE = (
     "max_timeout",
     "max_collection_vector_size_bytes",
@@ -79,10 +82,21 @@ class Rules:
             self._at_most("condition_max_size", _size(condition), "values in a condition")
         allowed = "unindexed_filtering_update" if updating else "unindexed_filtering_retrieve"
         refused = self._limits is not None and getattr(self._limits, allowed) is False
-        for prefix, condition in conditions:
-            field, kinds = _field(condition), _wanted(condition)
-            if field is not None and kinds is not None and not self._has_index(prefix + field, kinds):
-                self._report(prefix + field, kinds, points, refused)
+        for field, kinds in _condition_fields(given):
+            if not self._has_index(field, kinds):
+                self._report(field, kinds, points, refused)
+
+    def check_formula(self, formula: Any) -> None:
+        """Refuse a formula that reads a field without an index, where a filter on it would be refused.
+
+        Raises:
+            FilterError: names the field and the index to make.
+        """
+        if self._limits is None or self._limits.unindexed_filtering_retrieve is not False:
+            return
+        for field, kinds in _formula_fields(formula):
+            if not self._has_index(field, kinds):
+                raise self._refusal(field, kinds, "no formula that reads")
 
     def check_search(self, limit: int, params: models.SearchParams | None) -> None:
         """Refuse a limit or search parameters beyond what strict mode allows."""
@@ -148,19 +162,21 @@ class Rules:
         return index is not None and (not kinds or bool(kinds & index))
 
     def _report(self, field: str, kinds: frozenset[str], points: Callable[[], int], refused: bool) -> None:
-        kind = " or ".join(sorted(kinds)) or "any"
-        cure = self._cure(field, min(kinds, default="keyword"))
         if refused:
-            raise FilterError(f"{self._strict} allows no filter on {field!r} without an index ({kind}). {cure}")
+            raise self._refusal(field, kinds, "no filter on")
         if field not in self.warned and points() >= WARN_FROM_POINTS:
             self.warned.add(field)
             logger.warning(
                 "A filter on %r of collection %r reads every point: there is no index (%s). %s This is said once.",
                 field,
                 self._collection,
-                kind,
-                cure,
+                _named_kinds(kinds),
+                self._cure(field, min(kinds, default="keyword")),
             )
+
+    def _refusal(self, field: str, kinds: frozenset[str], what: str) -> FilterError:
+        cure = self._cure(field, min(kinds, default="keyword"))
+        return FilterError(f"{self._strict} allows {what} {field!r} without an index ({_named_kinds(kinds)}). {cure}")
 
     def _cure(self, field: str, kind: str = "keyword") -> str:
         made = f"client.create_payload_index({self._collection!r}, {_plain(field)!r}, field_schema={kind!r})"
@@ -181,6 +197,34 @@ def _conditions(given: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 yield prefix, condition
 
 
+def _formula_fields(given: Any) -> Iterator[tuple[str, frozenset[str]]]:
+    """Every payload field that an expression reads, with the kinds of index that serve it."""
+    name = type(given).__name__
+    if isinstance(given, str):
+        if not given.startswith("$"):  # $score
+            yield given, _NUMBERS
+    elif name == "DatetimeKeyExpression":
+        yield given.datetime_key, _DATES
+    elif name == "GeoDistance":
+        yield given.geo_distance.to, _PLACES
+    elif name in ("Filter", "NestedCondition", "FieldCondition", "IsEmptyCondition", "IsNullCondition"):
+        yield from _condition_fields(given)
+    elif name not in ("DatetimeExpression", "HasIdCondition", "HasVectorCondition", "SliceCondition"):
+        parts = [part for _, part in given] if isinstance(given, BaseModel) else given
+        for part in parts if isinstance(parts, list) else []:
+            yield from _formula_fields(part)
+
+
+def _condition_fields(given: Any) -> Iterator[tuple[str, frozenset[str]]]:
+    """Every payload field that a condition reads, with the kinds of index that serve it."""
+    from qdrant_client import models
+
+    for prefix, condition in _conditions(models.Filter(must=given)):
+        field, kinds = _field(condition), _wanted(condition)
+        if field is not None and kinds is not None:
+            yield prefix + field, kinds
+
+
 def _field(condition: Any) -> str | None:
     """The payload field that a condition reads, if it reads one."""
     name = type(condition).__name__
@@ -197,9 +241,9 @@ def _wanted(condition: Any) -> frozenset[str] | None:
         return _wanted_by_match(condition.match)
     if condition.range is not None:
         is_datetime = type(condition.range).__name__ == "DatetimeRange"
-        return frozenset({"datetime"}) if is_datetime else frozenset({"integer", "float"})
+        return _DATES if is_datetime else _NUMBERS
     if condition.geo_radius or condition.geo_bounding_box or condition.geo_polygon:
-        return frozenset({"geo"})
+        return _PLACES
     return _ANY_INDEX
 
 
@@ -226,6 +270,10 @@ def _size(condition: Any) -> int:
     match = getattr(condition, "match", None)
     values = getattr(match, "any", None) or getattr(match, "except_", None) or getattr(condition, "has_id", None)
     return len(values) if values is not None else 1
+
+
+def _named_kinds(kinds: frozenset[str]) -> str:
+    return " or ".join(sorted(kinds)) or "any"
 
 
 def _plain(field: str) -> str:
