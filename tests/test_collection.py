@@ -148,6 +148,18 @@ def test_recommends_what_is_like_points_and_leaves_them_out(collection):
     assert found(collection.recommend([ids["red"]], where={"warm": True})) == ["yellow"]
 
 
+def test_recommends_by_points_of_others_with_integers_for_ids(collection):
+    for number, colour in enumerate(("red", "blue"), 1):
+        (vector,) = collection.encoder.embed_images([square(colour)])
+        point = models.PointStruct(id=number, vector={"image": vector.tolist()}, payload={"source": f"their {colour}"})
+        collection.vectors.upsert([point])
+    (best,) = collection.search(square("blue"), limit=1, where={"source": "their blue"})
+    assert best.id == "2"
+    liked = collection.recommend([best.id], limit=10)
+    assert found(liked)[0] == "blue"
+    assert "their blue" not in found(liked)
+
+
 def test_recommending_by_nothing_is_refused(collection):
     note = next(hit.id for hit in collection.vectors.scan() if hit.source == "note")
     missing = "00000000-0000-0000-0000-000000000001"

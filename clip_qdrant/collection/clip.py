@@ -133,11 +133,9 @@ class ClipCollection:
         vector = self._mean_of(positive)
         if negative:
             vector = 2 * vector - self._mean_of(negative)
-        others = models.Filter(must_not=[models.HasIdCondition(has_id=[*positive, *negative])])
-        wanted = to_filter(where)
-        if wanted is not None:
-            others.must = [wanted]
-        return self.vectors.search(vector, limit=limit, where=others)
+        others = to_filter({"$id": {"not_in": [*positive, *negative]}})
+        wanted = [part for part in (others, to_filter(where)) if part is not None]
+        return self.vectors.search(vector, limit=limit, where=models.Filter(must=list(wanted)))
 
     def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Hit]:
         """The points of these ids, in this order; those that are not there are left out."""
