@@ -153,6 +153,37 @@ def test_sparse_only_collections_and_idf(client, modifier):
     ]
 
 
+@pytest.mark.parametrize(
+    "scope",
+    [
+        models.IdfScope.GLOBAL,
+        models.IdfCorpusParams(corpus=models.Filter(must=[models.HasIdCondition(has_id=[0, 1])])),
+    ],
+)
+def test_the_rarity_of_words_is_of_the_scope_that_is_asked_for(client, scope):
+    scores = []
+    with connect(":memory:") as memory:
+        for each in (client, memory):
+            each.create_collection(
+                "c", vectors_config={}, sparse_vectors_config={"words": models.SparseVectorParams(modifier="idf")}
+            )
+            rows = [[1, 2], [2], [2, 3]]
+            each.upsert(
+                "c",
+                [
+                    models.PointStruct(
+                        id=rank, vector={"words": models.SparseVector(indices=row, values=[1.0] * len(row))}
+                    )
+                    for rank, row in enumerate(rows)
+                ],
+            )
+            asked = models.SparseVector(indices=[1, 2, 3], values=[1.0, 1.0, 1.0])
+            found = each.query_points("c", asked, using="words", search_params=models.SearchParams(idf=scope)).points
+            scores.append({point.id: pytest.approx(point.score, abs=1e-4) for point in found})
+    assert scores[0] == {id: score.expected for id, score in scores[1].items()}
+    assert (scores[0][0] == scores[0][2]) is (scope is models.IdfScope.GLOBAL)
+
+
 def test_multivectors(client):
     params = models.VectorParams(
         size=2,

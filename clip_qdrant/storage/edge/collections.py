@@ -28,10 +28,6 @@ _OPTIMIZER_DEFAULTS = {
 }
 
 
-_NEWER_PARAMETERS = ("payload", "id_tracker")
-"""Which of the supported versions of qdrant-client only the later have."""
-
-
 class CollectionsMixin(EngineBase):
     """`QdrantBase`'s methods on collections."""
 
@@ -191,7 +187,8 @@ def _info_config(config: models.CreateCollection) -> models.CollectionConfig:
             shard_number=config.shard_number,
             replication_factor=config.replication_factor,
             write_consistency_factor=config.write_consistency_factor,
-            **{key: getattr(config, key) for key in _NEWER_PARAMETERS if hasattr(config, key)},
+            payload=config.payload,
+            id_tracker=config.id_tracker,
         ),
         hnsw_config=models.HnswConfig(**{**HNSW_DEFAULTS, **hnsw}),
         optimizer_config=models.OptimizersConfig(**{**_OPTIMIZER_DEFAULTS, **optimizers}),

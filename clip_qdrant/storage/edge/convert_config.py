@@ -54,7 +54,6 @@ def to_edge_config(config: models.CreateCollection) -> Any:
         ConfigError: the engine refuses it.
     """
     with engine_errors("The collection's definition is refused", ConfigError):
-        memory = _memory(getattr(config, "payload", None)), _memory(getattr(config, "id_tracker", None))
         return edge.EdgeConfig(
             vectors={name: _to_edge_vector(params) for name, params in dense_vectors(config).items()},
             sparse_vectors={name: _to_edge_sparse(params) for name, params in (config.sparse_vectors or {}).items()},
@@ -62,8 +61,8 @@ def to_edge_config(config: models.CreateCollection) -> Any:
             hnsw_config=_hnsw(config.hnsw_config),
             quantization_config=_quantization(config.quantization_config),
             optimizers=None if config.optimizers_config is None else to_edge_struct(config.optimizers_config),
-            payload_memory=memory[0],
-            id_tracker_memory=memory[1],
+            payload_memory=_memory(config.payload),
+            id_tracker_memory=_memory(config.id_tracker),
         )
 
 
@@ -143,5 +142,4 @@ def _quantization(config: Any) -> Any:
 
 
 def _memory(params: Any) -> Any:
-    value = getattr(params, "memory", None)
-    return None if value is None else to_edge_enum(value)
+    return None if params is None or params.memory is None else to_edge_enum(params.memory)

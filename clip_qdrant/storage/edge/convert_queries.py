@@ -258,7 +258,9 @@ def _without(given: models.Filter | None, ids: Sequence[int | str]) -> models.Fi
 
 
 def _search_params(params: models.SearchParams) -> Any:
-    quantization, acorn, idf = params.quantization, params.acorn, getattr(params, "idf", None)
+    from qdrant_client import models
+
+    quantization, acorn, idf = params.quantization, params.acorn, params.idf
     return edge.SearchParams(
         hnsw_ef=params.hnsw_ef,
         exact=bool(params.exact),
@@ -269,5 +271,5 @@ def _search_params(params: models.SearchParams) -> Any:
         ),
         indexed_only=bool(params.indexed_only),
         acorn=None if acorn is None else edge.AcornSearchParams(bool(acorn.enable), acorn.max_selectivity),
-        idf=None if idf is None else edge.IdfParams(to_edge_filter(idf.corpus)),
+        idf=edge.IdfParams(to_edge_filter(idf.corpus)) if isinstance(idf, models.IdfCorpusParams) else None,
     )

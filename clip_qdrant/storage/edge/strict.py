@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -82,7 +82,7 @@ class Rules:
             self._at_most("condition_max_size", _size(condition), "values in a condition")
         allowed = "unindexed_filtering_update" if updating else "unindexed_filtering_retrieve"
         refused = self._limits is not None and getattr(self._limits, allowed) is False
-        for field, kinds in _condition_fields(given):
+        for field, kinds in _fields_of(conditions):
             if not self._has_index(field, kinds):
                 self._report(field, kinds, points, refused)
 
@@ -184,17 +184,21 @@ class Rules:
 
 
 def _conditions(given: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every condition at every depth, with the path of the array it is nested in."""
+    """Every condition of a filter at every depth, with the path of the array it is nested in."""
     clauses = [given.must, given.should, given.must_not, given.min_should and given.min_should.conditions]
     for clause in clauses:
         for condition in clause if isinstance(clause, list) else [clause] if clause is not None else []:
-            kind = type(condition).__name__
-            if kind == "Filter":
-                yield from _conditions(condition, prefix)
-            elif kind == "NestedCondition":
-                yield from _conditions(condition.nested.filter, f"{prefix}{_plain(condition.nested.key)}[].")
-            else:
-                yield prefix, condition
+            yield from _conditions_in(condition, prefix)
+
+
+def _conditions_in(condition: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    kind = type(condition).__name__
+    if kind == "Filter":
+        yield from _conditions(condition, prefix)
+    elif kind == "NestedCondition":
+        yield from _conditions(condition.nested.filter, f"{prefix}{_plain(condition.nested.key)}[].")
+    else:
+        yield prefix, condition
 
 
 def _formula_fields(given: Any) -> Iterator[tuple[str, frozenset[str]]]:
@@ -208,18 +212,16 @@ def _formula_fields(given: Any) -> Iterator[tuple[str, frozenset[str]]]:
     elif name == "GeoDistance":
         yield given.geo_distance.to, _PLACES
     elif name in ("Filter", "NestedCondition", "FieldCondition", "IsEmptyCondition", "IsNullCondition"):
-        yield from _condition_fields(given)
+        yield from _fields_of(_conditions_in(given, ""))
     elif name not in ("DatetimeExpression", "HasIdCondition", "HasVectorCondition", "SliceCondition"):
         parts = [part for _, part in given] if isinstance(given, BaseModel) else given
         for part in parts if isinstance(parts, list) else []:
             yield from _formula_fields(part)
 
 
-def _condition_fields(given: Any) -> Iterator[tuple[str, frozenset[str]]]:
-    """Every payload field that a condition reads, with the kinds of index that serve it."""
-    from qdrant_client import models
-
-    for prefix, condition in _conditions(models.Filter(must=given)):
+def _fields_of(conditions: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, frozenset[str]]]:
+    """Every payload field that conditions read, with the kinds of index that serve it."""
+    for prefix, condition in conditions:
         field, kinds = _field(condition), _wanted(condition)
         if field is not None and kinds is not None:
             yield prefix + field, kinds

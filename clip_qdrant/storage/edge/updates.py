@@ -146,7 +146,7 @@ def _prepare(target: EdgeCollection, given: Any) -> Write:
     if isinstance(given, models.UpsertOperation):
         upsert = given.upsert
         points = upsert.batch if isinstance(upsert, models.PointsBatch) else upsert.points
-        return prepare_upsert(target, points, upsert.update_filter, getattr(upsert, "update_mode", None))
+        return prepare_upsert(target, points, upsert.update_filter, upsert.update_mode)
     if isinstance(given, models.DeleteOperation):
         return prepare_delete(target, given.delete)
     if isinstance(given, models.SetPayloadOperation):

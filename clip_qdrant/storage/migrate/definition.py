@@ -14,8 +14,14 @@ from clip_qdrant.storage.schema import dense_vectors, is_local_mode, stored_fing
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
-_PARAMETERS = ("shard_number", "replication_factor", "write_consistency_factor", "on_disk_payload")
-_NEWER_PARAMETERS = ("payload", "id_tracker")
+_PARAMETERS = (
+    "shard_number",
+    "replication_factor",
+    "write_consistency_factor",
+    "on_disk_payload",
+    "payload",
+    "id_tracker",
+)
 
 
 def check_same_shape(name: str, source: models.CollectionInfo, target: models.CollectionInfo) -> None:
@@ -121,7 +127,7 @@ def _options(config: models.CollectionConfig, from_local_mode: bool, target: Qdr
             "wal_config": config.wal_config and models.WalConfigDiff(**config.wal_config.model_dump(exclude_none=True)),
             "quantization_config": config.quantization_config,
             "strict_mode_config": _strict_mode(config.strict_mode_config, target),
-            **{key: getattr(params, key, None) for key in (*_PARAMETERS, *_NEWER_PARAMETERS)},
+            **{key: getattr(params, key) for key in _PARAMETERS},
         }
     return {key: value for key, value in options.items() if value is not None}
 
