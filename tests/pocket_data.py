@@ -16,7 +16,7 @@ MODULES = (
 )
 GENERATORS = (
     *("concepts", "font", "art", "generated", "loop", "autoencoder", "denoiser", "judge", "drawings", "painter"),
-    "painter_report",
+    *("painter_report", "decoder", "guided", "edits"),
 )
 
 

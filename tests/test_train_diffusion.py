@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import re
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from clip_qdrant.errors import TrainingError
 from clip_qdrant.models.training_options import TrainingOptions
@@ -166,6 +168,35 @@ def test_the_recipe_makes_a_pipeline_that_every_auto_class_loads(recipe, drawn, 
         pipeline.set_progress_bar_config(disable=True)
         found = pipeline("a box", image=pictures[0], num_inference_steps=4, strength=0.5, **more).images[0]
         assert found.size == (64, 64)
+
+
+def test_the_decoder_is_trained_alone_and_put_into_the_pipeline(recipe, drawn, tmp_path):
+    recipe.autoencoder.run(drawn, tmp_path, options(), batch=8)
+    recipe.denoiser.run(drawn, tmp_path, options(), batch=8)
+    pictures = recipe.generated.as_tensor(drawn.pictures[:, 0])
+    before = AutoencoderKL.from_pretrained(tmp_path / "pipeline/vae")
+    recipe.decoder.run(drawn, tmp_path, options(), batch=8)
+    after = AutoencoderKL.from_pretrained(tmp_path / "pipeline/vae")
+    assert torch.equal(*(one.encode(pictures).latent_dist.mean for one in (before, after)))
+    shares = [(recipe.autoencoder.round_trip(one, pictures) - pictures).abs().mean() for one in (before, after)]
+    assert shares[1] < shares[0]
+    assert after.decoder.conv_in.weight.dtype == torch.float32  # stored in half
+
+
+def test_a_difference_of_verdicts_has_an_interval(recipe):
+    off = torch.tensor([False] * 50 + [True] * 50)
+    told = recipe.guided.difference(off, ~off & torch.tensor([True] * 20 + [False] * 80) | off)
+    mean, low, high = (float(one) for one in re.findall(r"[+-]\d\.\d+", told))
+    assert mean == 0.2 and 0.1 < low < 0.2 < high < 0.3
+
+
+def test_the_frame_is_what_is_outside(recipe):
+    one = np.zeros((2, 64, 64, 3), np.uint8)
+    other = one.copy()
+    other[:, 20:40, 20:40] = 255
+    assert recipe.edits.outside(one, other) == 0
+    other[:, :8] = 255
+    assert recipe.edits.outside(one, other) > 0.2
 
 
 def test_the_judge_learns_what_pictures_show(recipe, drawn, tmp_path):

@@ -43,12 +43,14 @@ def loss_of(model: AutoencoderKL, pictures: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         latents = model.encode(pictures).latent_dist
         again = model.decode(latents.sample()).sample
-    again = again.float()
+    return picture_loss(again.float(), pictures) + DIVERGENCE * latents.kl().float().mean()
+
+
+def picture_loss(again: Tensor, pictures: Tensor) -> Tensor:
+    """How far pictures are from those that they should be: in their colours, and the differences to the neighbours."""
     edges = sum((_steps(again, axis) - _steps(pictures, axis)).abs().mean() for axis in (2, 3))
     difference = again - pictures
-    return (
-        difference.abs().mean() + difference.square().mean() + EDGES * edges + DIVERGENCE * latents.kl().float().mean()
-    )
+    return difference.abs().mean() + difference.square().mean() + EDGES * edges
 
 
 def _steps(pictures: Tensor, axis: int) -> Tensor:
