@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from clip_qdrant.collection.clip import ClipCollection as ClipCollection
     from clip_qdrant.collection.ingest import IngestReport as IngestReport
+    from clip_qdrant.collection.labels import LabelCollection as LabelCollection
+    from clip_qdrant.collection.tagging import tag as tag
     from clip_qdrant.errors import ClipQdrantError as ClipQdrantError
     from clip_qdrant.images import open_image as open_image
     from clip_qdrant.llamaindex.embedding import ClipEmbedding as ClipEmbedding
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from clip_qdrant.models.diffusion import DiffusionGenerator as DiffusionGenerator
     from clip_qdrant.models.encoder import ClipEncoder as ClipEncoder
     from clip_qdrant.models.painter import EmbeddingPainter as EmbeddingPainter
+    from clip_qdrant.models.zero_shot import ZeroShotClassifier as ZeroShotClassifier
+    from clip_qdrant.models.zero_shot_labels import Label as Label
     from clip_qdrant.sources.folders import records_in as records_in
     from clip_qdrant.sources.manifests import records_from as records_from
     from clip_qdrant.storage.connect import connect as connect
@@ -45,12 +49,16 @@ _HOMES = {
     "EmbeddingPainter": "models.painter",
     "Hit": "types",
     "IngestReport": "collection.ingest",
+    "Label": "models.zero_shot_labels",
+    "LabelCollection": "collection.labels",
     "Record": "types",
+    "ZeroShotClassifier": "models.zero_shot",
     "connect": "storage.connect",
     "connect_async": "storage.connect",
     "open_image": "images",
     "records_from": "sources.manifests",
     "records_in": "sources.folders",
+    "tag": "collection.tagging",
 }
 
 __all__ = [*_HOMES, "__version__"]

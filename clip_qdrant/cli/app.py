@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 import typer
 
 from clip_qdrant import __version__
-from clip_qdrant.cli import generating, model_commands, output, painting
+from clip_qdrant.cli import generating, labelling, model_commands, output, painting
 from clip_qdrant.cli.guard import guarded
 from clip_qdrant.cli.options import (
     DEFAULT_COLLECTION,
@@ -244,6 +244,7 @@ def demo(
 
 
 model_commands.register(app)
+labelling.register(app)
 generating.register(app)
 painting.register(app)
 

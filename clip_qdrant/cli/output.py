@@ -47,11 +47,11 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
+def progress(total: int, what: str = "Indexing") -> Iterator[Callable[[int], None]]:
     """A bar on stderr, where that is a terminal; yields a function that takes how many are done."""
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("Indexing"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), console=console,
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal,
     )  # fmt: skip
     with bar:

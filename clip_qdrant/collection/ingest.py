@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clip_qdrant.errors import ImageError, InvalidPointError
 from clip_qdrant.images import content_hash, decode_ahead
 from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, TEXT, payload_of, point_id, point_of, text_hash
+from clip_qdrant.storage.tags import with_tags
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,6 +90,9 @@ def _ingest_batch(
 ) -> IngestReport:
     items, failed = _identify(batch)
     stored = {str(point.id): point.payload or {} for point in vectors.retrieve([item.id for item in items])}
+    for item in items:
+        if _same_content(item, stored.get(item.id)):  # what was said of another content does not hold of this one
+            item.payload = with_tags(item.payload, stored[item.id])
     unchanged = [item for item in items if stored.get(item.id) == item.payload]
     updated = [item for item in items if item not in unchanged and _same_content(item, stored.get(item.id))]
     for item in updated:

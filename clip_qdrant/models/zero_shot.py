@@ -6,6 +6,8 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -27,13 +29,13 @@ from clip_qdrant.models.zero_shot_fit import Answer, calibrate
 from clip_qdrant.models.zero_shot_inputs import Unreadable, checked_vectors, image_vectors, joined, slices, text_vectors
 from clip_qdrant.models.zero_shot_labels import Label, Labels, as_labels
 from clip_qdrant.models.zero_shot_prompts import templates_named
-from clip_qdrant.models.zero_shot_prototypes import digest, embed_prototypes
+from clip_qdrant.models.zero_shot_prototypes import Prototypes, digest, embed_prototypes
 from clip_qdrant.models.zero_shot_tree import Coarse, LabelTree
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from clip_qdrant.types import Encoder, ImageSource, Vectors
+    from clip_qdrant.types import Encoder, Fingerprint, ImageSource, Vectors
 
 __all__ = ["Calibration", "Classification", "Kind", "Label", "PrototypeCache", "Score", "ZeroShotClassifier"]
 
@@ -71,7 +73,8 @@ class ZeroShotClassifier:
         coarse: "below", or "words" for what is said of a coarse label itself, where that is a better description.
         example_weight: how far example images move a prototype, from 0 (not at all) to 1 (words do not count).
         calibration: temperature and limits, for images and texts alike or for each kind; see `calibrate_images`.
-        cache: keeps prototypes: a folder, or a `PrototypeCache`; None for this process's memory.
+        cache: keeps prototypes: a folder, or a `PrototypeCache`; None for this process's memory. Or the `Prototypes`
+            themselves, of the labels level by level, and nothing is embedded.
 
     Raises:
         ConfigError: labels, templates or options that cannot be used; raised before anything is embedded.
@@ -90,7 +93,7 @@ class ZeroShotClassifier:
         coarse: Coarse = "below",
         example_weight: float = 0.5,
         calibration: Calibration | Mapping[Kind, Calibration] | None = None,
-        cache: PrototypeCache | str | Path | None = None,
+        cache: PrototypeCache | Prototypes | str | Path | None = None,
     ) -> None:
         if activation not in ("auto", "softmax", "sigmoid"):
             raise ConfigError(f"activation must be 'auto', 'softmax' or 'sigmoid', got {activation!r}.")
@@ -112,13 +115,7 @@ class ZeroShotClassifier:
                 f"With {self._tree.nodes[0].name!r} alone there is nothing to choose from: its share is always 1. "
                 "Give another label, or multi_label=True."
             )
-        kept = cache if isinstance(cache, PrototypeCache) else _MEMORY if cache is None else PrototypeCache(cache)
-        nodes = self._tree.nodes
-        known = kept.get(
-            digest(encoder, nodes, self._templates),
-            len(nodes),
-            lambda: embed_prototypes(encoder, nodes, self._templates),
-        )
+        known = cache if isinstance(cache, Prototypes) else self._made(cache)
         self._prototypes = known.mixed(example_weight)
         self._background = known.background
 
@@ -136,6 +133,30 @@ class ZeroShotClassifier:
     def prototypes(self) -> Vectors:
         """The vectors of the same labels, unit float32 (labels, dim)."""
         return self._prototypes[self._tree.leaves]
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether labels have labels below."""
+        return not self._tree.is_flat
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether any number of labels may hold for one input."""
+        return self._multi_label
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the encoder."""
+        return self._encoder.fingerprint
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that decides, prototypes and options: what has the same gives the same answers."""
+        limits = {kind: calibration.to_dict() for kind, calibration in sorted(self._calibration.items())}
+        options = [self._multi_label, self._coarse, self._activation, self._scale, self._bias, limits]
+        said = hashlib.sha256(json.dumps([self.fingerprint.digest, self._tree.paths, options]).encode())
+        said.update(self._prototypes.tobytes() + self._background.tobytes())
+        return said.hexdigest()
 
     @property
     def calibration(self) -> Mapping[Kind, Calibration]:
@@ -228,11 +249,10 @@ class ZeroShotClassifier:
         checked_kind(kind)
         if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
             raise ConfigError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r}.")
-        scale = getattr(self._encoder, "logit_scale", None)
         return Judge(
             tree=self._tree,
             prototypes=np.concatenate([self._prototypes, self._background]),
-            scale=DEFAULT_SCALE if scale is None else float(scale),
+            scale=self._scale,
             bias=self._bias if kind == "image" else 0.0,
             sigmoid=self._sigmoid(kind),
             coarse=self._coarse,
@@ -240,6 +260,18 @@ class ZeroShotClassifier:
             calibration=self._calibration[kind],
             top_k=top_k,
         )
+
+    def _made(self, cache: PrototypeCache | str | Path | None) -> Prototypes:
+        kept = cache if isinstance(cache, PrototypeCache) else _MEMORY if cache is None else PrototypeCache(cache)
+        encoder, nodes, templates = self._encoder, self._tree.nodes, self._templates
+        return kept.get(
+            digest(encoder, nodes, templates), len(nodes), lambda: embed_prototypes(encoder, nodes, templates)
+        )
+
+    @property
+    def _scale(self) -> float:
+        scale = getattr(self._encoder, "logit_scale", None)
+        return DEFAULT_SCALE if scale is None else float(scale)
 
     @property
     def _bias(self) -> float:

@@ -21,7 +21,8 @@ class Label:
         synonyms: other words for the same; each counts as much as the name.
         description: a sentence that says what it looks like or is about; counts as much as the name, in no template.
         examples: pictures of it, whatever `open_image` opens; see `ZeroShotClassifier` for what they do.
-        children: finer labels under this one.
+        children: finer labels under this one; names will do.
+        metadata: payload of a label that lives in a collection, to filter labels by; no classifier looks at it.
 
     Raises:
         ConfigError: a name, synonym or description that is no text or blank, or one of something where many belong.
@@ -32,6 +33,7 @@ class Label:
     description: str | None = None
     examples: Sequence[ImageSource] = field(default=(), compare=False, repr=False)
     children: Sequence[Label] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for what, value in (("name", self.name), ("description", self.description)):
@@ -42,6 +44,8 @@ class Label:
             if not isinstance(value, (list, tuple)):
                 raise ConfigError(f"The {what} of {self.name!r} must be a list, got {type(value).__name__}.")
             object.__setattr__(self, what, tuple(value))
+        children = (child if isinstance(child, Label) else Label(child) for child in self.children)
+        object.__setattr__(self, "children", tuple(children))
         object.__setattr__(self, "synonyms", tuple(_text("synonym", synonym) for synonym in self.synonyms))
 
 

@@ -8,6 +8,7 @@ A point of the record `/photos/bear.jpg` with the caption "a brown bear":
              synthetic: whether a model made it; false unless the metadata say otherwise
              whatever metadata the record has, flat, beside them
              _node_content, _node_type, document_id, doc_id, ref_doc_id: what LlamaIndex reads
+             _tags and its fields, see tags.py, where the point was tagged
 
 LlamaIndex's part is written literally, so that this room needs no LlamaIndex; a test holds it against the real one.
 It holds neither the picture nor a vector.
@@ -38,9 +39,14 @@ TEXT: Final = "text"
 
 SOURCE, MODALITY, CONTENT_HASH, CAPTION = "source", "modality", "content_hash", "text"
 SYNTHETIC: Final = "synthetic"
-_FRAGMENT, _SCOPE = "fragment", "scope"
+SCOPE: Final = "scope"
+_FRAGMENT: Final = "fragment"
 _LLAMAINDEX_KEYS = ("_node_content", "_node_type", "document_id", "doc_id", "ref_doc_id")
-_OWN_KEYS = frozenset({SOURCE, MODALITY, CONTENT_HASH, CAPTION, _FRAGMENT, _SCOPE, *_LLAMAINDEX_KEYS})
+TAGS: Final = "_tags"
+_OWN_KEYS = frozenset({SOURCE, MODALITY, CONTENT_HASH, CAPTION, _FRAGMENT, SCOPE, TAGS, *_LLAMAINDEX_KEYS})
+RESERVED_KEYS = _OWN_KEYS | {SYNTHETIC}
+"""What no tag may be written to; a record's metadata may say `synthetic`, and nothing else of it."""
+_NOT_SHOWN = frozenset({SOURCE, CAPTION, TAGS, *_LLAMAINDEX_KEYS})
 _NAMESPACE = uuid.UUID("6f0c1f0e-6a53-5d0c-9a52-2f5f3f7c1b11")
 
 
@@ -78,7 +84,7 @@ def payload_of(record: Record, content_hash: str) -> dict[str, Any]:
         raise InvalidPointError(f"The metadata of {record.source!r} uses reserved keys: {clash}. Rename them.")
     modality = TEXT if record.image is None else IMAGE
     own = {SOURCE: record.source, MODALITY: modality, CONTENT_HASH: content_hash}
-    optional = {CAPTION: record.text, _FRAGMENT: record.fragment, _SCOPE: record.scope}
+    optional = {CAPTION: record.text, _FRAGMENT: record.fragment, SCOPE: record.scope}
     shown = {**record.metadata, **own, **{key: value for key, value in optional.items() if value and key != CAPTION}}
     document = document_id(record)
     try:
@@ -120,7 +126,7 @@ def hit_of(point: models.ScoredPoint | models.Record, leg: Leg = IMAGE) -> Hit:
         score=float(getattr(point, "score", 0.0)),
         source=payload.get(SOURCE),
         text=payload.get(CAPTION),
-        metadata={key: value for key, value in payload.items() if key not in (*_LLAMAINDEX_KEYS, SOURCE, CAPTION)},
+        metadata={key: value for key, value in payload.items() if key not in _NOT_SHOWN},
         vector=None if vector is None else np.asarray(vector, dtype=np.float32),
         payload=payload,
     )

@@ -123,13 +123,7 @@ class CollectionSchema(BaseModel):
                 if not client.collection_exists(name):  # else another process made it just now
                     raise
         self.check(client, name)
-        present = client.get_collection(name).payload_schema
-        with warnings.catch_warnings():
-            # Local mode has no payload indexes and says so each time; a filter works without.
-            warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)
-            for field, kind in {**OWN_INDEXES, **self.indexes}.items():
-                if field not in present:
-                    client.create_payload_index(name, field, field_schema=_index(kind))
+        create_indexes(client, name, {**OWN_INDEXES, **self.indexes})
 
     def check(self, client: QdrantClient, name: str) -> None:
         """Hold an existing collection against this schema.
@@ -229,6 +223,17 @@ class CollectionSchema(BaseModel):
         yield from _differs("shards", config.params.shard_number, self.shards)
         yield from _differs("replicas", config.params.replication_factor, self.replicas)
         yield from _differs("write_consistency", config.params.write_consistency_factor, self.write_consistency)
+
+
+def create_indexes(client: QdrantClient, name: str, indexes: Mapping[str, IndexKind]) -> None:
+    """Make the payload indexes that are not there yet, by field."""
+    present = client.get_collection(name).payload_schema
+    with warnings.catch_warnings():
+        # Local mode has no payload indexes and says so each time; a filter works without.
+        warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)
+        for field, kind in indexes.items():
+            if field not in present:
+                client.create_payload_index(name, field, field_schema=_index(kind))
 
 
 def stored_fingerprint(info: models.CollectionInfo) -> Fingerprint | None:
