@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
@@ -29,12 +29,18 @@ if TYPE_CHECKING:
     from clip_qdrant.types import Encoder, Vectors
 
 
+BACKGROUND: Final = ("something", "a thing", "an object", "anything else", "a text", "a picture", "other things")
+"""What every query is a little like."""
+
+
 class ZeroShotSelector(BaseSelector):
     """Chooses by cosine similarity between a query, of words or a picture, and the choices.
 
     A choice is as like a query as the most like of its prototypes: its description and its example texts, or its
     example pictures. A picture is compared with pictures where every choice has some; all else is compared with texts,
-    so that no two choices are measured by different scales. The choices are embedded once, a query once. The query
+    so that no two choices are measured by different scales. From the cosine with texts that with "something" and its
+    like is taken away: a query that is near to any text is no nearer to a choice for that, and pictures, which lie far
+    from all texts, have scores of the size that texts have. The choices are embedded once, a query once. The query
     bundle is only read.
 
     Args:
@@ -42,7 +48,7 @@ class ZeroShotSelector(BaseSelector):
         examples: by a choice's name (a str choice is its own name) what belongs to it: texts (str) and pictures (Path,
             bytes, PIL, …).
         top_k: how many choices at most.
-        threshold: a cosine; choices below it are out.
+        threshold: a score, the difference of two cosines (between pictures a cosine); choices below it are out.
         margin: with `top_k=1`: the best must be so much better than the next. Else: choices further than that from
             the best are out.
         fallback: the name of the choice that takes what none else should. Without one that is an error.
@@ -65,7 +71,7 @@ class ZeroShotSelector(BaseSelector):
             raise ConfigError(f"top_k must be a whole number of at least 1, got {top_k!r}.")
         for name, value, least in (("threshold", threshold, -1.0), ("margin", margin, 0.0)):
             if value is not None and not (_is_number(value) and least <= value <= 2.0):
-                raise ConfigError(f"{name} compares cosines: it is from {least} to 2, got {value!r}.")
+                raise ConfigError(f"{name} is a difference of cosines, from {least} to 2, got {value!r}.")
         self._encoder_or_embedding = encoder
         self._examples = {name: tuple(given) for name, given in (examples or {}).items()}
         self._top_k = top_k
@@ -146,16 +152,18 @@ class ZeroShotSelector(BaseSelector):
         unknown = sorted(meant - set(names))
         if unknown:
             raise ConfigError(f"There is no choice {unknown[0]!r}; there is {', '.join(map(repr, names))}.")
-        texts: list[list[str]] = []
+        texts: list[list[str]] = [list(BACKGROUND)]
         pictures: list[list[Any]] = []
         for name, description in named:
             own = self._examples.get(name, ())
             texts.append([description, *(example for example in own if isinstance(example, str))])
             pictures.append([example for example in own if not isinstance(example, str)])
         flat_pictures = [picture for own in pictures for picture in own]
+        said = self._encoder.embed_texts([text for own in texts for text in own])
         return _Choices(
             names,
-            _Prototypes(self._encoder.embed_texts([text for own in texts for text in own]), _starts(texts)),
+            said[: len(BACKGROUND)].mean(axis=0),
+            _Prototypes(said[len(BACKGROUND) :], _starts(texts[1:])),
             _Prototypes(self._encoder.embed_images(flat_pictures), _starts(pictures)) if all(pictures) else None,
         )
 
@@ -213,16 +221,18 @@ class _Prototypes(NamedTuple):
 
 
 class _Choices(NamedTuple):
-    """Choices with their prototypes; pictures only where every choice has one."""
+    """Choices with their prototypes, pictures only where every choice has one; and what any text is like (dim,)."""
 
     names: list[str]
+    background: NDArray[np.float32]
     texts: _Prototypes
     pictures: _Prototypes | None
 
     def scores(self, query: NDArray[np.float32], *, pictured: bool) -> NDArray[np.float32]:
-        """Cosines (n,), by pictures or by texts."""
-        prototypes = self.pictures if pictured and self.pictures is not None else self.texts
-        return prototypes.best(query)
+        """Cosines (n,) by pictures, or by texts how much they are above that with any text."""
+        if pictured and self.pictures is not None:
+            return self.pictures.best(query)
+        return self.texts.best(query) - self.background @ query
 
 
 def _is_number(value: Any) -> bool:

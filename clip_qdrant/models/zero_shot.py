@@ -62,7 +62,7 @@ class ZeroShotClassifier:
     Labels with children are judged among their siblings, coarse first, and probabilities multiply down the tree. The
     answer is the best leaf, or, where that does not reach the calibration's limits, the finest label above it that
     does. A coarse label goes by all that is below it: models know "cat" and "dog" far better than "animals". Of
-    OpenMoji's emoji the pocket model finds the group two times in three so, and one time in four by the group's name.
+    OpenMoji's emoji the pocket model finds the group four times in five so, and one time in four by the group's name.
 
     Args:
         encoder: a `ClipEncoder`, or any other `Encoder`; `logit_scale` and `logit_bias` are used where it has them.

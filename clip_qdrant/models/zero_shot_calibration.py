@@ -32,7 +32,7 @@ class Measured:
         count: how many inputs had an answer among the labels.
         error_before: expected calibration error with the model's own scale.
         error_after: and with the temperature found.
-        loss_before: negative log likelihood of the right labels, per input.
+        loss_before: negative log likelihood of the answers' being right, per input; with `multi_label` of all labels.
         loss_after: and with the temperature found.
     """
 

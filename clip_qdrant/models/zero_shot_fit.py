@@ -75,7 +75,7 @@ def _single(
     if judge.sigmoid:
         temperature, shift = _line(judge, logits, wanted)
     else:
-        temperature, shift = fit_temperature(lambda t: -float(logs(t, 0.0)[wanted].mean()), int(known.sum())), 0.0
+        temperature, shift = fit_temperature(lambda t: _answer_loss(logs(t, 0.0), wanted), int(known.sum())), 0.0
     before, after = logs(1.0, 0.0), logs(temperature, shift)
     best, rows = after.argmax(axis=1), np.arange(len(after))
     right = wanted[rows, best]
@@ -83,8 +83,8 @@ def _single(
         int(known.sum()),
         expected_calibration_error(np.exp(before.max(axis=1))[known], wanted[rows, before.argmax(axis=1)][known]),
         expected_calibration_error(np.exp(after.max(axis=1))[known], right[known]),
-        -float(before[wanted].mean()),
-        -float(after[wanted].mean()),
+        _answer_loss(before, wanted),
+        _answer_loss(after, wanted),
     )
     if right.all() or not right.any():
         return Calibration(temperature, shift, measured=measured)
@@ -121,6 +121,19 @@ def _best_f1(sure: NDArray[np.float64], good: NDArray[np.bool_]) -> float:
     order = np.argsort(-sure, kind="stable")
     hits, kept = np.cumsum(good[order]), np.arange(1, len(order) + 1)
     return float(sure[order][np.argmax(2 * hits / (kept + good.sum()))])
+
+
+def _answer_loss(logs: NDArray[np.float64], wanted: NDArray[np.bool_]) -> float:
+    """Negative log likelihood of the best labels' being right or wrong, per input that has an answer.
+
+    Not that of the right labels: it is the answer whose probability people read, and how a probability is shared out
+    among a thousand labels that are not the answer says little of that.
+    """
+    known = wanted.any(axis=1)
+    logs, wanted = logs[known], wanted[known]
+    best = logs.argmax(axis=1)[:, None]
+    right, sure = np.take_along_axis(wanted, best, 1), np.take_along_axis(logs, best, 1)
+    return -float(np.where(right, sure, np.log(np.maximum(-np.expm1(sure), 1e-300))).mean())
 
 
 def _binary_loss(logs: NDArray[np.float64], wanted: NDArray[np.bool_]) -> float:
