@@ -30,7 +30,7 @@ from clip_qdrant import ClipEncoder, ZeroShotClassifier  # noqa: E402
 from clip_qdrant.cli.emoji_groups import group_of  # noqa: E402
 from clip_qdrant.errors import NoChoiceError  # noqa: E402
 from clip_qdrant.llamaindex import ImageQueryBundle, ZeroShotSelector  # noqa: E402
-from clip_qdrant.llamaindex.selector import _BACKGROUND  # noqa: E402
+from clip_qdrant.llamaindex.selector import BACKGROUND  # noqa: E402
 from clip_qdrant.models.zero_shot import PrototypeCache  # noqa: E402
 from clip_qdrant.models.zero_shot_calibration import expected_calibration_error  # noqa: E402
 from clip_qdrant.models.zero_shot_prototypes import Prototypes, embed_prototypes  # noqa: E402
@@ -183,7 +183,7 @@ def routing(encoder: ClipEncoder, drawn: Any) -> None:
     names = list(ROUTES)
     choices = [ToolMetadata(name=name, description=said) for name, said in ROUTES.items()]
     described = encoder.embed_texts(list(ROUTES.values()))
-    background = encoder.embed_texts(_BACKGROUND).mean(axis=0)
+    background = encoder.embed_texts(BACKGROUND).mean(axis=0)
     pictures = [(over_white(drawn[plain_key("-".join(f"{ord(c):x}" for c in one))]), route)
                 for route, some in PICTURES.items() for one in some.split()]  # fmt: skip
     texts = [(text, route) for route, some in QUERIES.items() for text in some]
