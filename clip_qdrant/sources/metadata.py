@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 RESERVED: Final = frozenset(
-    "source modality content_hash text fragment scope _node_content _node_type document_id doc_id ref_doc_id".split()
+    "source modality content_hash text fragment scope _tags "
+    "_node_content _node_type document_id doc_id ref_doc_id".split()
 )
 """A point's own payload keys: `storage.points` refuses metadata of such names. A test holds the two together."""
 
