@@ -50,7 +50,9 @@ def quarters(step, count=16):
 
 
 def small(seed=0):
-    return EmbeddingPainter.untrained(Colours.fingerprint, side=16, hidden=32, widths=(16, 16), seed=seed, device="cpu")
+    return EmbeddingPainter.untrained(
+        Colours.fingerprint, hidden=32, grid=8, width=16, patch=2, seed=seed, device="cpu"
+    )
 
 
 def paired(step):
@@ -177,9 +179,11 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path):
     [
         ({"kind": "clip"}, "of 'clip'"),
         ({"kind": None}, "is no painter"),
-        ({"widths": [16, 16, 16]}, "3 widths lead to a side of 32 pixels, got 16"),
-        ({"widths": [16, 12]}, "multiples of 8"),
-        ({"widths": None}, "whole numbers above 0"),
+        ({"grid": 16}, "not those of the painter"),
+        ({"channels": 2}, "3 or more"),
+        ({"patch": 2.5}, "whole numbers above 0"),
+        ({"width": 12}, "multiple of 8"),
+        ({"grid": None}, "whole numbers above 0"),
         ({"hidden": 0}, "whole numbers above 0"),
         ({"hidden": 64}, "not those of the painter"),
         ({"encoder": {"dim": 12}}, "must be a fingerprint"),
@@ -229,10 +233,41 @@ def test_an_untrained_painter_follows_from_its_seed_and_leaves_torchs_generator_
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(one.network.first.weight, same.network.first.weight)
     assert not torch.equal(one.network.first.weight, other.network.first.weight)
-    with pytest.raises(ConfigError, match="2 widths lead to a side of 16 pixels, got 64"):
-        EmbeddingPainter.untrained(Colours.fingerprint, widths=(16, 16))
+    assert EmbeddingPainter.untrained(Colours.fingerprint, grid=24, patch=3).side == 72
+    with pytest.raises(ConfigError, match="multiple of 8"):
+        EmbeddingPainter.untrained(Colours.fingerprint, width=12)
     with pytest.raises(ConfigError, match="batch_size"):
         EmbeddingPainter("pocket", batch_size=0)
+
+
+def test_a_sample_is_spread_out_before_it_enters(tmp_path):
+    rng = np.random.default_rng(0)
+    narrow = 1 + 0.01 * rng.normal(size=(500, 12)) * np.array([5.0, *[1.0] * 11])
+    painter = EmbeddingPainter.untrained(Colours.fingerprint, hidden=32, grid=8, sample=narrow, device="cpu")
+    entering = []
+    painter.network.enter.register_forward_pre_hook(lambda module, given: entering.append(given[0].numpy()))
+    painter.paint(narrow)
+    found = np.concatenate(entering)
+    assert np.abs(found.mean(axis=0)).max() < 0.01
+    assert np.abs(np.cov(found.T) - np.diag(np.var(found, axis=0))).max() < 0.15
+    assert 0.6 < found.std() < 1.1
+    painter.save(tmp_path)
+    again = EmbeddingPainter(tmp_path, device="cpu")
+    assert torch.allclose(again.network.spread, painter.network.spread, rtol=1e-3, atol=0.1)
+    with pytest.raises(ConfigError, match=r"got \(500, 11\)"):
+        EmbeddingPainter.untrained(Colours.fingerprint, sample=narrow[:, 1:])
+
+
+def test_a_sample_with_pictures_is_where_it_starts_from():
+    pictures = quarters(0, 400)
+    vectors = Colours().embed_pixels(pictures)
+    shape = {"hidden": 32, "grid": 8, "patch": 2, "device": "cpu"}
+    plain = EmbeddingPainter.untrained(Colours.fingerprint, sample=vectors, **shape)
+    fitted = EmbeddingPainter.untrained(Colours.fingerprint, sample=vectors, pictures=pictures, **shape)
+    others = quarters(1)
+    with torch.inference_mode():
+        off = [(one.network(Colours().embed_pixels(others)) - others).square().mean() for one in (plain, fitted)]
+    assert off[1] < 0.5 * others.var() < off[0]
 
 
 # Training
@@ -246,7 +281,7 @@ def test_training_brings_what_is_painted_nearer_to_its_vector(tmp_path, painting
 
     def cosine():
         with torch.inference_mode():
-            return float((Colours().embed_pixels(painter.network(vectors)) * vectors).sum(1).mean())
+            return float((Colours().embed_pixels(painter.network(vectors).clamp(0, 1)) * vectors).sum(1).mean())
 
     before = cosine()
     report = train_painter(painter, paintings, Colours(), tmp_path, options(steps=150))
@@ -281,7 +316,7 @@ def test_texts_can_be_seen_as_something_else_than_their_own_vectors(tmp_path):
     train_painter(painter, swapped, Colours(), tmp_path, options(steps=150))
     vectors = unpaired(1_000).vectors
     with torch.inference_mode():
-        assert (Colours().embed_pixels(painter.network(vectors)) * vectors).sum(1).mean() < -0.8
+        assert (Colours().embed_pixels(painter.network(vectors).clamp(0, 1)) * vectors).sum(1).mean() < -0.8
 
 
 def test_a_training_that_was_killed_ends_where_an_undisturbed_one_does(tmp_path, one_thread):

@@ -7,7 +7,6 @@ a point, a centroid, a mixture, whatever lies in the space.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from clip_qdrant.models.painter_network import PainterNetwork
 
 _KIND = "clip-qdrant-painter"
+_SIZES = ("hidden", "grid", "channels", "width", "patch")
+_COLOURS = 3
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
@@ -62,34 +63,50 @@ class EmbeddingPainter:
         cls,
         encoder: Fingerprint,
         *,
-        side: int = 64,
-        hidden: int = 384,
-        widths: Sequence[int] = (128, 128, 128, 64),
+        hidden: int = 640,
+        grid: int = 16,
+        channels: int = 6,
+        width: int = 64,
+        patch: int = 4,
+        sample: ArrayLike | None = None,
+        pictures: torch.Tensor | None = None,
         seed: int = 0,
         device: str = "auto",
     ) -> EmbeddingPainter:
-        """A painter to train with `painter_training.train_painter`; 1.9 million parameters by default for 256 numbers.
+        """A painter to train with `painter_training.train_painter`, of 1.7 million parameters if nothing else is said.
+
+        Its pictures have a side of `grid` times `patch`.
 
         Args:
             encoder: the fingerprint of the encoder whose vectors it shall paint.
-            side: of its pictures, in pixels: 16, 32, 64, 128, …
-            hidden: the width of the layer that a vector enters by.
-            widths: of the maps at sides of 4, 8, … and half of `side`; multiples of 8.
+            hidden: the width of the layers that a vector goes through.
+            grid: the side of the rough picture that it becomes first.
+            channels: how many numbers a place of that has, 3 or more.
+            width: of the convolutions that make it fine; a multiple of 8.
+            patch: the side of the piece of the picture that each place becomes.
+            sample: vectors (n, dim) such as it shall paint, a few hundred or more: their mean and spread are taken out
+                of what enters, so that it learns sooner what tells them apart.
+            pictures: float32 (n, 3, side, side), RGB in 0 to 1, what the sample looks like: it then starts from what
+                least squares can do.
             seed: of the weights.
             device: as above.
 
         Raises:
-            ConfigError: widths that do not lead to the side, or a device that cannot be used.
+            ConfigError: sizes that cannot be, a sample of other vectors, or a device that cannot be used.
         """
         import torch
 
-        config = {"side": side, "hidden": hidden, "widths": list(widths), "encoder": encoder.to_dict()}
+        sizes = {"hidden": hidden, "grid": grid, "channels": channels, "width": width, "patch": patch}
+        config = {**sizes, "encoder": encoder.to_dict()}
         if trouble := _trouble(config):
             raise ConfigError(f"There is no such painter: {trouble}")
         painter = cls.__new__(cls)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             painter._set_up("untrained", config, device, 64)
+        if sample is not None:
+            vectors = torch.from_numpy(painter._checked(sample)).to(painter.device)
+            painter.network.fit(vectors, None if pictures is None else pictures.to(painter.device))
         return painter
 
     @property
@@ -100,7 +117,7 @@ class EmbeddingPainter:
     @property
     def side(self) -> int:
         """The side of the pictures, in pixels."""
-        return int(self._config["side"])
+        return int(self._config["grid"] * self._config["patch"])
 
     @cached_property
     def encoder(self) -> Fingerprint:
@@ -138,7 +155,7 @@ class EmbeddingPainter:
         for start in range(0, len(given), self.batch_size):
             some = torch.from_numpy(given[start : start + self.batch_size]).to(self.device)
             with torch.inference_mode():
-                pixels = self.network(some).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+                pixels = self.network(some).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             painted += [Image.fromarray(picture) for picture in pixels]
         return painted
 
@@ -176,7 +193,7 @@ class EmbeddingPainter:
         self.batch_size = batch_size
         self.device: torch.device = pick_device(device)
         self._config = config
-        network = PainterNetwork(self.dim, self.side, config["hidden"], config["widths"])
+        network = PainterNetwork(self.dim, **{name: config[name] for name in _SIZES})
         self.network: PainterNetwork = network.to(self.device).eval()
 
     def _load(self, file: Path) -> None:
@@ -230,7 +247,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"The folder {str(folder)!r} is no painter: its {_CONFIG} is of {config.get('kind', 'another model')!r}. "
             "Use one that EmbeddingPainter.save wrote."
         )
-    known = {name: config.get(name) for name in ("side", "hidden", "widths", "encoder")}
+    known = {name: config.get(name) for name in (*_SIZES, "encoder")}
     if trouble := _trouble(known):
         raise ModelFormatError(f"The painter's {str(path)!r} cannot be used: {trouble} Save it again.")
     return known
@@ -238,14 +255,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _trouble(config: dict[str, Any]) -> str | None:
     """What is wrong with the description of a painter, as a sentence, or None."""
-    side, widths = config["side"], config["widths"]
-    counts = [side, config["hidden"], *widths] if isinstance(widths, list) else [None]
-    if not all(isinstance(count, int) and count > 0 for count in counts):
-        return f"side, hidden and widths must be whole numbers above 0, got {config!r}."
-    if side != 4 * 2 ** len(widths) or len(widths) < 2:
-        return f"{len(widths)} widths lead to a side of {4 * 2 ** len(widths)} pixels, got {side!r}."
-    if any(width % 8 for width in widths):
-        return f"widths must be multiples of 8, got {widths!r}."
+    if not all(isinstance(config[name], int) and config[name] > 0 for name in _SIZES):
+        return f"{', '.join(_SIZES)} must be whole numbers above 0, got {config!r}."
+    if config["channels"] < _COLOURS:
+        return f"channels must be 3 or more, got {config['channels']!r}."
+    if config["width"] % 8:
+        return f"width must be a multiple of 8, got {config['width']!r}."
     try:
         dim = Fingerprint.from_dict(config["encoder"]).dim
     except TypeError:

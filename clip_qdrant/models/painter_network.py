@@ -1,57 +1,82 @@
-"""The network of `EmbeddingPainter`: a vector grows into a picture, and is told to it again at every size."""
+"""The network of `EmbeddingPainter`: a rough picture of few, large places, and what is added to make it fine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize, pixel_shuffle, silu
-
-_FIRST = 4  # the side at which a vector becomes a map
+from torch.nn.functional import avg_pool2d, interpolate, normalize, pixel_shuffle, silu
 
 
 class PainterNetwork(nn.Module):
-    """Vectors (n, dim) to pictures (n, 3, side, side), RGB in 0 to 1.
+    """Vectors (n, dim) to pictures (n, 3, side, side), RGB around 0 to 1: what lies outside is for `within` to cut off.
+
+    Nearly all weights are in matrices that see a vector once, not a picture at each of its places, so that it learns by
+    heart in minutes what a stack of convolutions of that size needs hours for.
 
     Args:
         dim: of the vectors.
-        side: of the pictures: 8 times a power of two, where `widths` has the power plus one.
-        hidden: the width of the layer that the vector enters by.
-        widths: of the maps, at sides of 4, 8, 16, … and half of `side`; each a multiple of 8.
+        hidden: the width of the layers that a vector goes through.
+        grid: the side of the rough picture.
+        channels: what a place of the rough picture has: its colour, and what else the convolutions are told.
+        width: of the convolutions; a multiple of 8.
+        patch: the side of the piece of the picture that a place becomes.
     """
 
-    def __init__(self, dim: int, side: int, hidden: int, widths: Sequence[int]) -> None:
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, dim: int, hidden: int, grid: int, channels: int, width: int, patch: int) -> None:
         super().__init__()
-        self.enter = nn.Linear(dim, hidden)
-        self.first = nn.Linear(hidden, widths[0] * _FIRST**2)
-        self.blocks = nn.ModuleList([_Block(before, after, hidden) for before, after in pairwise(widths)])
-        self.last = nn.Conv2d(widths[-1], 3 * 4, 3, 1, 1)
-        self._scale = dim**0.5
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("spread", torch.eye(dim) * dim**0.5)
+        self.enter, self.inner = nn.Linear(dim, hidden), nn.Linear(hidden, hidden)
+        self.rough = nn.Linear(hidden, channels * grid**2)
+        self.told = nn.Linear(hidden, 2 * width)
+        self.first, self.second = nn.Conv2d(channels, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)
+        self.norm = nn.GroupNorm(8, width)
+        self.last = nn.Conv2d(width, 3 * patch**2, 3, 1, 1)
+        self._grid, self._patch = grid, patch
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, pictures: Tensor | None = None) -> None:
+        """Start from a sample: of vectors (n, dim), and, where there are any, of their pictures (n, 3, side, side).
+
+        Vectors like these then enter uncorrelated and of a size (an encoder's crowd in narrow cones), and the rough
+        picture is what least squares make of the hidden layer as it is.
+        """
+        unit = normalize(vectors.double(), dim=-1)
+        values, directions = torch.linalg.eigh(torch.cov(unit.T))
+        sizes = (values.clamp(min=0) + 0.1 * values.mean()).rsqrt()
+        self.mean.copy_(unit.mean(0))
+        self.spread.copy_(directions * sizes @ directions.T)
+        if pictures is None:
+            return
+        hidden = self._hidden(vectors)
+        known = torch.cat([hidden, torch.ones_like(hidden[:, :1])], dim=1).double()
+        wanted = avg_pool2d(pictures - 0.5, self._patch).flatten(1).double()
+        squares = known.T @ known
+        squares.diagonal().add_(0.01 * squares.diagonal().mean())
+        found = torch.linalg.solve(squares, known.T @ wanted).to(hidden)
+        self.rough.weight[: found.shape[1]] = found[:-1].T
+        self.rough.bias[: found.shape[1]] = found[-1]
+        self.last.weight.zero_()
+        self.last.bias.zero_()
 
     def forward(self, vectors: Tensor) -> Tensor:
         """The pictures of vectors of any length but zero."""
-        # Numbers of a unit vector are small; the network wants them around 1.
-        hidden = silu(self.enter(normalize(vectors, dim=-1) * self._scale))
-        pictures = self.first(hidden).unflatten(1, (-1, _FIRST, _FIRST))
-        for block in self.blocks:
-            pictures = block(pictures, hidden)
-        return pixel_shuffle(self.last(silu(pictures)), 2).sigmoid()
+        hidden = self._hidden(vectors)
+        rough = self.rough(hidden).unflatten(1, (-1, self._grid, self._grid))
+        gain, shift = self.told(hidden)[:, :, None, None].chunk(2, dim=1)  # Perez et al., "FiLM", 2018
+        places = silu(self.norm(self.first(rough)) * (1 + gain) + shift)
+        places = places + silu(self.second(places))
+        large = interpolate(rough[:, :3], scale_factor=float(self._patch), mode="bilinear", align_corners=False)
+        return 0.5 + large + pixel_shuffle(self.last(places), self._patch)
+
+    def _hidden(self, vectors: Tensor) -> Tensor:
+        hidden = silu(self.enter((normalize(vectors, dim=-1) - self.mean) @ self.spread))
+        return hidden + silu(self.inner(hidden))
 
 
-class _Block(nn.Module):
-    """Doubles the side: two convolutions and a way around them, the vector scaling and shifting what lies between."""
-
-    def __init__(self, before: int, after: int, hidden: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList([nn.GroupNorm(8, before), nn.GroupNorm(8, after)])
-        self.convolutions = nn.ModuleList([nn.Conv2d(width, after, 3, 1, 1) for width in (before, after)])
-        self.around = nn.Conv2d(before, after, 1)
-        self.told = nn.Linear(hidden, 2 * after)  # Perez et al., "FiLM", 2018
-
-    def forward(self, pictures: Tensor, hidden: Tensor) -> Tensor:
-        pictures = interpolate(pictures, scale_factor=2.0, mode="nearest")
-        gain, shift = self.told(hidden)[:, :, None, None].chunk(2, dim=1)
-        inner = self.norms[1](self.convolutions[0](silu(self.norms[0](pictures))))
-        grown: Tensor = self.around(pictures) + self.convolutions[1](silu(inner * (1 + gain) + shift))
-        return grown
+def within(pictures: Tensor) -> Tensor:
+    """Pictures cut off at 0 and 1, through which gradients pass as if they were not: no pixel gets stuck out there."""
+    return pictures + (pictures.clamp(0, 1) - pictures).detach()

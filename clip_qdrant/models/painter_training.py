@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.painter import EmbeddingPainter
+from clip_qdrant.models.painter_network import within
 from clip_qdrant.models.training import Progress, TrainingReport
 from clip_qdrant.models.training_loop import learn
 from clip_qdrant.models.training_options import TrainingOptions
@@ -27,8 +28,8 @@ class Painting:
         vectors: float32 (n, dim), what to paint.
         pictures: float32 (m, 3, side, side), RGB in 0 to 1: what the first m vectors look like, or None.
         seen_as: float32 (n, dim), what the encoder shall make of the pictures; None: the vectors again. For the vectors
-            of texts these are the vectors of their pictures: CLIP's texts and pictures lie apart (Liang et al., "Mind
-            the Gap", 2022), and no picture has the vector of a text.
+            of texts these are the vectors of their pictures: CLIP's texts and pictures lie apart (Liang et al., 2022),
+            and no picture has the vector of a text.
     """
 
     vectors: Tensor
@@ -106,7 +107,7 @@ def train_painter(
             painted = painter.network(vectors)
         painted = painted.float()
         last = max(1, round(looked_at * len(painted)))
-        seen = encoder.embed_pixels(painted[-last:]).to(painter.device)
+        seen = encoder.embed_pixels(within(painted[-last:])).to(painter.device)
         loss = (1 - cosine_similarity(seen, target[-last:])).mean()
         if batch.pictures is not None and len(batch.pictures):
             pictures = batch.pictures.to(painter.device)
@@ -119,7 +120,8 @@ def train_painter(
 def difference(painted: Tensor, pictures: Tensor) -> Tensor:
     """By how much pictures (n, 3, h, w) differ, in colours and from neighbour to neighbour, which keeps edges sharp."""
     edges = sum((painted.diff(dim=axis) - pictures.diff(dim=axis)).abs().mean() for axis in (2, 3))
-    return (painted - pictures).abs().mean() + edges
+    off = painted - pictures
+    return off.abs().mean() + off.square().mean() + edges
 
 
 def _check(batch: Painting, painter: EmbeddingPainter) -> None:

@@ -26,7 +26,7 @@ VIEWS = 3
 BARE = ("{}", "a {}")
 """Templates without a style, which stand for the first style that a concept has to learn from."""
 FROM_TEXT, BARE_SHARE = 0.5, 0.2
-LIKENESS, LOOKED_AT = 5.0, 0.25
+LIKENESS, LOOKED_AT = 5.0, 0.0625
 _SHOWN = 16
 
 
@@ -87,12 +87,19 @@ def painting(known: Known, pictures: Tensor, step: int, batch: int, seed: int) -
     return Painting(torch.stack(vectors), (pictures[picked] + 1) / 2, known.views[0, picked])
 
 
-def run(drawn: Drawn, out: Path, options: TrainingOptions, clip: str | Path = "pocket", batch: int = 32) -> None:
+def run(drawn: Drawn, out: Path, options: TrainingOptions, clip: str | Path = "pocket", batch: int = 128) -> None:
     """Train on the pairs that are not withheld; writes sheets to look at and the painter to `out`."""
     encoder = ClipEncoder(clip, device="cpu")
-    painter = EmbeddingPainter.untrained(encoder.fingerprint, seed=options.seed, device="cpu")
-    pictures = as_tensor(drawn.pictures[tuple(drawn.trained.T)])
     vectors = known(drawn, encoder, options.seed)
+    sample = torch.cat([vectors.views[0], vectors.prompts[1]])
+    pictures = as_tensor(drawn.pictures[tuple(drawn.trained.T)])
+    painter = EmbeddingPainter.untrained(
+        encoder.fingerprint,
+        sample=sample,
+        pictures=((pictures + 1) / 2).repeat(2, 1, 1, 1),
+        seed=options.seed,
+        device="cpu",
+    )
     count = sum(one.numel() for one in painter.network.parameters())
     print(f"{len(pictures)} pictures, {count:,} parameters", flush=True)
     withheld = np.argwhere(drawn.withheld)
@@ -130,8 +137,8 @@ def run(drawn: Drawn, out: Path, options: TrainingOptions, clip: str | Path = "p
 @torch.inference_mode()
 def painted(painter: EmbeddingPainter, vectors: Tensor) -> Tensor:
     """Pictures (n, 3, side, side) in -1 to 1 of vectors (n, dim), not rounded."""
-    return torch.cat([painter.network(part) for part in vectors.split(256)]) * 2 - 1
+    return torch.cat([painter.network(part).clamp(0, 1) for part in vectors.split(256)]) * 2 - 1
 
 
 if __name__ == "__main__":
-    command(__doc__, run, minutes=30, learning_rate=2e-3, average=0.998, judge_every=400, precision="bfloat16")
+    command(__doc__, run, minutes=30, learning_rate=2e-3, average=0.99, judge_every=300, precision="bfloat16")
