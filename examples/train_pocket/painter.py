@@ -141,4 +141,4 @@ def painted(painter: EmbeddingPainter, vectors: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    command(__doc__, run, minutes=30, learning_rate=2e-3, average=0.99, judge_every=300, precision="bfloat16")
+    command(__doc__, run, minutes=30, learning_rate=5e-4, average=0.99, judge_every=300, precision="bfloat16")

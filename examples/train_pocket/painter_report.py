@@ -37,17 +37,21 @@ class Report:
         painter: the painter.
         judge: the network that was trained for this, and was never in the loop.
         encoder: the pocket CLIP, which was.
+        every: of the concepts take each so many-th, for a quicker look; of the withheld pairs all are taken.
     """
 
-    def __init__(self, drawn: Drawn, painter: EmbeddingPainter, judge: Judge, encoder: ClipEncoder) -> None:
+    def __init__(
+        self, drawn: Drawn, painter: EmbeddingPainter, judge: Judge, encoder: ClipEncoder, every: int = 1
+    ) -> None:
         painter.check(encoder.fingerprint)
+        self._every = every
         self._drawn, self._painter, self._judge, self._encoder = drawn, painter, judge, encoder
 
     def pairs(self) -> Iterator[str]:
         """Of each concept a pair that was learnt from, and all that were withheld: of texts and of pictures."""
         rng = random.Random(0)
         kept = [sorted(np.flatnonzero(~out).tolist()) for out in self._drawn.withheld]
-        trained = np.array([(index, rng.choice(styles)) for index, styles in enumerate(kept)])
+        trained = np.array([(index, rng.choice(styles)) for index, styles in enumerate(kept)])[:: self._every]
         for name, asked in (("trained", trained), ("withheld", np.argwhere(self._drawn.withheld))):
             real = self._drawn.pictures[tuple(asked.T)]
             seen = self._seen(real)
@@ -57,14 +61,15 @@ class Report:
 
     def labels(self) -> Iterator[str]:
         """Of labels alone, without a style; the style asked for is the first of those that there are to learn."""
-        asked = np.array([(index, np.flatnonzero(~out)[0]) for index, out in enumerate(self._drawn.withheld)])
-        texts = [concept.label for concept in self._drawn.concepts]
+        concepts = range(0, len(self._drawn.concepts), self._every)
+        asked = np.array([(index, np.flatnonzero(~self._drawn.withheld[index])[0]) for index in concepts])
+        texts = [self._drawn.concepts[index].label for index in concepts]
         seen = self._seen(self._drawn.pictures[tuple(asked.T)])
         yield from self._painted("labels without a style", self._paint(self._encoder.embed_texts(texts)), asked, seen)
 
     def another_hand(self, name: str, art: dict[str, NDArray[np.uint8]]) -> Iterator[str]:
         """Of pictures' vectors, where no picture of that style was ever learnt from. The style is no question."""
-        there = [index for index, concept in enumerate(self._drawn.concepts) if concept.key in art]
+        there = [index for index, concept in enumerate(self._drawn.concepts) if concept.key in art][:: self._every]
         seen = self._seen(np.stack([small(art[self._drawn.concepts[index].key]) for index in there]))
         asked = np.array([(index, 0) for index in there])
         yield from self._painted(f"{name}, never seen, of its vectors", self._paint(seen), asked, seen)
@@ -108,6 +113,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--painter", type=Path, help="another folder than OUT/painter")
+    parser.add_argument("--every", type=int, default=1, help="take each so many-th concept, for a quicker look")
     parser.add_argument("--judge", type=Path, help="another folder than OUT for the judge")
     given = parser.parse_args()
     drawn = load_drawn(given.data, given.out / "art")
@@ -116,6 +122,7 @@ def main() -> None:
         EmbeddingPainter(given.painter or given.out / "painter"),
         load_judge(given.judge or given.out, len(drawn.concepts)),
         ClipEncoder("pocket"),
+        given.every,
     )
     sheets(report, drawn, given.out)
     print(f"{'':34} {'n':>5}  {'concept right':22}  {'in the first five':22}  {'style right':22}", flush=True)
