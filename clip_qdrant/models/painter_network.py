@@ -59,8 +59,8 @@ class PainterNetwork(nn.Module):
         found = torch.linalg.solve(squares, known.T @ wanted).to(hidden)
         self.rough.weight[: found.shape[1]] = found[:-1].T
         self.rough.bias[: found.shape[1]] = found[-1]
-        self.last.weight.zero_()
-        self.last.bias.zero_()
+        for weight in self.last.parameters():
+            weight.zero_()
 
     def forward(self, vectors: Tensor) -> Tensor:
         """The pictures of vectors of any length but zero."""

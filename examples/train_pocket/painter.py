@@ -26,7 +26,7 @@ VIEWS = 3
 BARE = ("{}", "a {}")
 """Templates without a style, which stand for the first style that a concept has to learn from."""
 FROM_TEXT, BARE_SHARE = 0.5, 0.2
-LIKENESS, LOOKED_AT = 5.0, 0.0625
+LIKENESS, LOOKED_AT = 50.0, 0.0625
 _SHOWN = 16
 
 
