@@ -101,7 +101,7 @@ def test_image_to_image_is_diffusers_own_to_the_bit(generators, folders, family,
 
 
 def test_inpainting_is_diffusers_own_to_the_bit(generators, folders, family, source, mask):
-    made = generators[family].edit(source, PROMPT, mask=mask, strength=1.0, seed=SEED, size=SIDE)[0]
+    made = generators[family].edit(source, PROMPT, mask=mask, keep=False, strength=1.0, seed=SEED, size=SIDE)[0]
     expected = direct(
         folders[family],
         "Inpainting",
@@ -112,6 +112,16 @@ def test_inpainting_is_diffusers_own_to_the_bit(generators, folders, family, sou
         height=SIDE,
     )
     assert made.image.tobytes() == expected.tobytes()
+
+
+def test_what_is_black_in_the_mask_stays_pixel_for_pixel(generator, source, mask):
+    whole = generator.edit(source, PROMPT, mask=mask, keep=False, strength=1.0, seed=SEED)[0]
+    kept = generator.edit(source, PROMPT, mask=mask, strength=1.0, seed=SEED)[0]
+    before, made, found = (np.asarray(one) for one in (source.resize((SIDE, SIDE)), whole.image, kept.image))
+    half = SIDE // 2
+    assert (found[:, half + 1 :] == before[:, half + 1 :]).all()  # between the two the resized mask is gray
+    assert (found[:, : half - 1] == made[:, : half - 1]).all()
+    assert (made[:, half + 1 :] != before[:, half + 1 :]).any()
 
 
 def test_arguments_reach_the_pipeline(generator, folders):

@@ -93,7 +93,6 @@ def test_what_is_painted_of_words_is_nearer_to_them_than_to_other_words(painter,
     seen = encoder.embed_images(painter.paint(encoder.embed_texts(WORDS)))
     cosines = seen @ encoder.embed_texts(WORDS).T
     assert (cosines.argmax(axis=1) == np.arange(len(WORDS))).all()
-    assert (cosines.argmax(axis=0) == np.arange(len(WORDS))).all()
 
 
 def test_the_bundled_painter_is_small_and_knows_whose_vectors_it_takes(painter, encoder):

@@ -10,12 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from clip_qdrant.errors import ConfigError, ModelError
 from clip_qdrant.images import open_image
@@ -170,6 +171,7 @@ class DiffusionGenerator:
         *,
         strength: float = 0.6,
         mask: ImageSource | None = None,
+        keep: bool = True,
         negative: str | None = None,
         count: int = 1,
         seed: int | None = None,
@@ -185,8 +187,9 @@ class DiffusionGenerator:
             image: whatever `open_image` opens; it is resized to what the model is good at, or to `size`.
             prompt: what the new pictures show.
             strength: how much may change, above 0, at most 1. The higher, the more of the steps are taken.
-            mask: a picture of the same shape, white where to repaint; what is black stays, but for what the
-                autoencoder does to it. Strength 1.0 is what repaints wholly.
+            mask: a picture of the same shape, white where to repaint. Strength 1.0 repaints it wholly.
+            keep: lay what is black in the mask over the result as it was, pixel for pixel; otherwise it is what the
+                autoencoder makes of it, as with diffusers alone.
             negative: what they should not show.
             count: how many.
             seed: of the first; by chance if None.
@@ -205,12 +208,14 @@ class DiffusionGenerator:
             raise ConfigError(f"The strength of an edit is above 0 and at most 1, got {strength!r}.")
         opened = open_image(image)
         size = fitted(self.pipeline, opened.size) if size is None else size_of(self.pipeline, size)
+        start = opened.resize(size)
         given: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative, "strength": strength}
-        given |= {"image": opened.resize(size), "width": size[0], "height": size[1]}
-        if mask is not None:
-            given["mask_image"] = mask_of(mask, opened.size, size)
-        task: Task = "Image2Image" if mask is None else "Inpainting"
-        return self._make(task, given, count, seed, steps, guidance, guide, progress)
+        given |= {"image": start, "width": size[0], "height": size[1]}
+        if mask is None:
+            return self._make("Image2Image", given, count, seed, steps, guidance, guide, progress)
+        given["mask_image"] = white = mask_of(mask, opened.size, size)
+        made = self._make("Inpainting", given, count, seed, steps, guidance, guide, progress)
+        return [replace(one, image=Image.composite(one.image, start, white)) if keep else one for one in made]
 
     def _make(
         self,

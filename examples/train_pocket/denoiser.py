@@ -139,6 +139,12 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     path = folder / "text_encoder/config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in folder.rglob("*"):
+        if path.suffix == ".json":  # what was loaded from where is nobody's business
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if config.pop("_name_or_path", None) is not None:
+                path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        path.chmod(0o755 if path.is_dir() else 0o644)
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         part.float()
 

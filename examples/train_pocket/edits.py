@@ -33,20 +33,17 @@ def pick(drawn: Drawn) -> list[tuple[int, int]]:
     return list(zip(picked[:COUNT], picked[COUNT:], strict=True))
 
 
-def inpainted(generator: DiffusionGenerator, drawn: Drawn, pairs: list[tuple[int, int]]) -> NDArray[np.uint8]:
-    """All but a frame of each picture painted anew as the other concept."""
+def inpainted(
+    generator: DiffusionGenerator, drawn: Drawn, pairs: list[tuple[int, int]], *, keep: bool
+) -> NDArray[np.uint8]:
+    """All but a frame of each picture painted anew as the other concept; the frame kept as it was, or as it comes."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[FRAME:-FRAME, FRAME:-FRAME] = 255
-    return np.stack(
-        [
-            np.asarray(
-                generator.edit(drawn.pictures[old, STYLE], _prompt(drawn, new), mask=mask, strength=1.0, seed=index)[
-                    0
-                ].image
-            )
-            for index, (old, new) in enumerate(pairs)
-        ]
-    )
+    made = []
+    for index, (old, new) in enumerate(pairs):
+        source, text = drawn.pictures[old, STYLE], _prompt(drawn, new)
+        made += generator.edit(source, text, mask=mask, keep=keep, strength=1.0, seed=index)
+    return np.stack([np.asarray(one.image) for one in made])
 
 
 def outside(pictures: NDArray[np.uint8], others: NDArray[np.uint8]) -> float:
@@ -62,9 +59,10 @@ def report(generator: DiffusionGenerator, judge: Judge, drawn: Drawn, out: Path)
     old, new = (np.array(side) for side in zip(*pairs, strict=True))
     sources = drawn.pictures[old, STYLE]
     again = as_pictures(round_trip(generator.pipeline.vae, as_tensor(sources)))
-    made = inpainted(generator, drawn, pairs)
-    print(f"inpainting {COUNT} pictures, a frame of {FRAME} pixels kept: it differs from the source by ", end="")
-    print(f"{outside(made, sources):.4f}, the autoencoder's round trip by {outside(again, sources):.4f}")
+    made, bare = (inpainted(generator, drawn, pairs, keep=keep) for keep in (True, False))
+    print(f"inpainting {COUNT} pictures but for a frame of {FRAME} pixels, which differs from the source by ", end="")
+    print(f"{outside(made, sources):.4f}, with keep=False {outside(bare, sources):.4f}, ", end="")
+    print(f"after the autoencoder's round trip by {outside(again, sources):.4f}")
     asked = torch.tensor([(concept, STYLE) for concept in new.tolist()])
     found = verdicts(judge, as_tensor(made), asked)
     chance = f"chance {1 / len(drawn.concepts):.4f} and {5 / len(drawn.concepts):.4f}"
