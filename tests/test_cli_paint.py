@@ -21,7 +21,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def model(encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("painter")
-    EmbeddingPainter.untrained(encoder.fingerprint, side=32, hidden=16, widths=(16, 16, 8)).save(folder)
+    EmbeddingPainter.untrained(encoder.fingerprint, hidden=16, grid=8, width=16).save(folder)
     return folder
 
 
