@@ -26,6 +26,7 @@ bench: .venv/test.done
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/storage.py 20000
 	$(BIN)/python benchmarks/text_query.py 20000
+	$(BIN)/python benchmarks/generate.py
 
 verify-model: .venv/demo.done
 	$(BIN)/python benchmarks/verify_model.py $(MODEL)
