@@ -131,6 +131,12 @@ def test_arguments_reach_the_pipeline(generator, folders):
     assert made.image.size == (64, 48)
 
 
+@pytest.mark.parametrize(("name", "steps"), [("sd", 50), ("flux", 28)])
+def test_steps_are_the_pipelines_own_where_nothing_is_said(folders, name, steps):
+    generator = DiffusionGenerator(folders[name], device="cpu")
+    assert generator.generate(PROMPT, seed=SEED, size=SIDE)[0].steps == steps
+
+
 def test_a_scheduler_of_another_name_is_used(folders):
     made = DiffusionGenerator(folders["sd"], device="cpu", scheduler="EulerDiscreteScheduler", steps=3)
     plain = DiffusionGenerator(folders["sd"], device="cpu", steps=3)

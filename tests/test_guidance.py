@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 
 from clip_qdrant import ClipCollection, ClipEncoder, Record
 from clip_qdrant.collection.synthetic import steered
@@ -165,7 +164,6 @@ def test_the_best_by_another_target(plain, encoder):
 def test_more_than_there_are_cannot_be_kept(plain, encoder):
     with pytest.raises(ConfigError, match="best 3 of 2"):
         best_of(plain.generate, "a cat", encoder, of=2, keep=3)
-    assert torch.is_grad_enabled()
 
 
 def test_what_was_found_steers_what_is_made(plain, encoder, client, name):

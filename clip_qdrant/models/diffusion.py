@@ -6,6 +6,7 @@ A text encoder, often CLIP's, reads the prompt; a denoiser turns noise into what
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _POCKET_STEPS, _POCKET_GUIDANCE = 20, 3.0
-_STEPS = 50
-"""What Stable Diffusion's pipelines take where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class DiffusionGenerator:
         device: "auto" (cuda, then mps, then cpu), or a name of torch's.
         dtype: "auto" (float32 on a CPU, else what the GPU computes fastest), "float32", "bfloat16" or "float16".
         scheduler: the name of a class of diffusers to use instead of the model's own: "EulerDiscreteScheduler".
-        steps: how many, where a call does not say; 50 if None. Turbo models want 1 to 4.
+        steps: how many, where a call does not say; the pipeline's own number if None. Turbo models want 1 to 4.
         guidance: how much the prompt counts, likewise; the pipeline's own number if None. Turbo models want 0.
         low_memory: keep on a GPU only the part that works, and decode in tiles: slower, with a fraction of the memory.
         trust_remote_code: run Python code that a model brings.
@@ -230,7 +229,7 @@ class DiffusionGenerator:
     ) -> list[Picture]:
         check_prompt(given["prompt"])
         check_numbers(count, seed, steps)
-        given["num_inference_steps"] = steps = steps or self._steps or _STEPS
+        given["num_inference_steps"] = steps = steps or self._steps or _own_steps(self.pipeline)
         given["guidance_scale"] = self._guidance if guidance is None else guidance
         if int(steps * given.get("strength", 1.0)) < 1:
             raise ConfigError(f"{steps} steps at a strength of {given['strength']} leave no step. Raise one of them.")
@@ -321,10 +320,13 @@ class DiffusionGenerator:
         return f"DiffusionGenerator({self.model!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"
 
 
+def _own_steps(pipeline: Any) -> int:
+    """How many steps a pipeline takes where nothing is said."""
+    return int(inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default)
+
+
 def _accepted(pipeline: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that a pipeline knows; what it takes from the picture itself, its size, is left out."""
-    import inspect
-
     known = inspect.signature(pipeline.__call__).parameters
     said = {name for name, value in given.items() if value is not None and name not in ("width", "height")}
     unknown = said - set(known)
