@@ -96,11 +96,16 @@ def labelled_sheet(prompts: Sequence[str], pictures: Tensor, beside: NDArray[np.
     page.save(path)
 
 
-def tables(drawn: Drawn, pipeline: StableDiffusionPipeline, judge: Judge, encoder: ClipEncoder) -> Iterator[str]:
-    """The rows of the report, as they are found."""
+def trained_pairs(drawn: Drawn) -> Tensor:
+    """Each concept in one of the styles that it was learnt in, (concepts, 2)."""
     rng = random.Random(0)
     kept = [sorted(np.flatnonzero(~out).tolist()) for out in drawn.withheld]
-    trained = torch.tensor([(index, rng.choice(styles)) for index, styles in enumerate(kept)])
+    return torch.tensor([(index, rng.choice(styles)) for index, styles in enumerate(kept)])
+
+
+def tables(drawn: Drawn, pipeline: StableDiffusionPipeline, judge: Judge, encoder: ClipEncoder) -> Iterator[str]:
+    """The rows of the report, as they are found."""
+    trained = trained_pairs(drawn)
     withheld = torch.from_numpy(np.argwhere(drawn.withheld))
     yield f"{'':34} {'n':>5}  {'concept right':22}  {'in the first five':22}  {'style right':22}"
     for name, asked in (("trained pairs", trained), ("withheld pairs", withheld)):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def plot(pictures: list[Picture]) -> Image.Image:
         ink = _INKS[index % len(_INKS)]
         points = [at(step, value, len(line)) for step, value in enumerate(line)]
         pen.line(points, ink, 2)
-        pen.text((right + 8, _EDGE + 24 * index), one.prompt, ink, font)
+        pen.text((right + 8, _EDGE + 34 * index), fill(one.prompt, 30), ink, font)
     pen.text((_EDGE, _EDGE / 3), "Cosine of what the picture is going to be with its prompt, by step", "black", font)
     return page
 
