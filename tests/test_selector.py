@@ -6,7 +6,8 @@ import copy
 import pytest
 from llama_index.core import Settings
 from llama_index.core.llms import MockLLM
-from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.retrievers import RouterRetriever
 from llama_index.core.schema import QueryBundle
 from llama_index.core.selectors import EmbeddingSingleSelector
 from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
@@ -38,6 +39,10 @@ class Counting(FakeEncoder):
 
 def picture(colour):
     return Image.new("RGB", (16, 16), PALETTE[colour])
+
+
+def picture_query(colour):
+    return ImageQueryBundle("", image=picture(colour))
 
 
 def chosen(selector, query, choices=CHOICES):
@@ -96,6 +101,92 @@ def test_what_is_like_two_goes_to_the_fallback():
 def test_without_a_fallback_it_says_so_with_the_scores(options):
     with pytest.raises(NoChoiceError, match=r"'reds' 0.*Name a fallback"):
         ZeroShotSelector(FakeEncoder(), **options).select(CHOICES, "an opera" if "threshold" in options else "red blue")
+
+
+def blend(colour, share):
+    """A picture that is so much of a colour, and the rest yellow, which no choice is for."""
+    image = Image.new("RGB", (100, 16), PALETTE["yellow"])
+    image.paste(PALETTE[colour], (0, 0, round(100 * share), 16))
+    return ImageQueryBundle("", image=image)
+
+
+def test_texts_and_pictures_have_thresholds_of_their_own():
+    swatches = {f"{colour}s": [picture(colour)] for colour in COLOURS}
+    options = {"examples": swatches, "fallback": "greens"}
+    one = ZeroShotSelector(FakeEncoder(), threshold=0.5, **options)
+    each = ZeroShotSelector(FakeEncoder(), threshold={"text": 0.5, "image": 0.95}, **options)
+    assert chosen(one, blend("blue", 0.6)) == ["blues"] and chosen(each, blend("blue", 0.6)) == ["greens"]
+    assert chosen(each, picture_query("blue")) == chosen(each, "something blue") == ["blues"]
+    words_too = ImageQueryBundle("blue", image=blend("blue", 0.6).image)
+    assert chosen(each, words_too) == ["blues"]  # words make it a text
+    margins = ZeroShotSelector(FakeEncoder(), margin={"image": 1.9}, **options)
+    assert chosen(margins, picture_query("blue")) == ["greens"] and chosen(margins, "something blue") == ["blues"]
+    assert chosen(
+        ZeroShotSelector(FakeEncoder(), threshold={"image": 1.9}, **options),
+        ImageQueryBundle(" ", image=picture("blue")),
+    ) == ["greens"]  # blank words are none
+
+
+def test_thresholds_are_found_on_queries_of_each_kind():
+    swatches = {f"{colour}s": [picture(colour)] for colour in COLOURS}
+    encoder = Counting()
+    plain = ZeroShotSelector(encoder, examples=swatches)
+    texts = [f"something {colour}" for colour in COLOURS] * 2, ["an opera", "the yellow one", "purple", "a word"]
+    pictures = [picture_query(colour) for colour in COLOURS] * 2, [blend(colour, 0.3) for colour in COLOURS] * 2
+    selector = plain.calibrate(CHOICES, [*texts[0], *pictures[0]], [*texts[1], *pictures[1]])
+    assert set(selector.threshold) == {"text", "image"} and plain.threshold == {}
+    assert encoder.texts == 1 + 10 and encoder.images == 1 + 12  # the choices once, each query once
+    for query in (*texts[0], *pictures[0]):
+        selector.select(CHOICES, query)
+    for query in (*texts[1], *pictures[1]):
+        with pytest.raises(NoChoiceError, match="threshold"):
+            selector.select(CHOICES, query)
+    assert encoder.texts == 11 + 10
+    again = ZeroShotSelector(FakeEncoder(), examples=swatches, threshold=selector.threshold)
+    assert again.threshold == selector.threshold
+    only = again.calibrate(CHOICES, texts[0], texts[1] + ["something green and yellow"] * 3)
+    assert only.threshold["image"] == again.threshold["image"] and only.threshold["text"] != again.threshold["text"]
+
+
+def test_a_precision_is_kept_at_the_least_threshold_that_has_it():
+    belong, others = ["something red"] * 6, ["red yellow", "purple", "an opera", "a word"]
+    least = ZeroShotSelector(FakeEncoder()).calibrate(CHOICES, belong, others, precision=0.85)
+    assert chosen(least, "red yellow") == chosen(least, "something red") == ["reds"]
+    with pytest.raises(NoChoiceError):
+        least.select(CHOICES, "purple")
+    with pytest.raises(NoChoiceError):
+        ZeroShotSelector(FakeEncoder()).calibrate(CHOICES, belong, others, precision=1.0).select(CHOICES, "red yellow")
+
+
+def test_what_the_fallback_is_like_anyway_sets_no_threshold():
+    choices = [*CHOICES, ToolMetadata(name="rest", description="yellow things")]
+    selector = ZeroShotSelector(FakeEncoder(), fallback="rest")
+    found = selector.calibrate(choices, ["something red"] * 6, ["something yellow"] * 9 + ["purple"] * 4)
+    assert chosen(found, "something red", choices) == ["reds"]
+    assert chosen(found, "something yellow", choices) == chosen(found, "purple", choices) == ["rest"]
+    with pytest.raises(ConfigError, match="got 6 and 0 of text"):
+        selector.calibrate(choices, ["something red"] * 6, ["something yellow"] * 9)
+
+
+@pytest.mark.parametrize(
+    ("queries", "others", "options", "message"),
+    [
+        ([], [], {}, "no queries to find a threshold by"),
+        (["red"] * 5, ["an opera"] * 4, {}, "at least 10 queries of a kind, .* got 5 and 4 of text"),
+        (["red"] * 12, [], {}, "got 12 and 0 of text"),
+        (
+            ["red"] * 9,
+            ["an opera"] * 9 + [ImageQueryBundle("", image=Image.new("RGB", (8, 8)))],
+            {},
+            "0 and 1 of image",
+        ),
+        (["red"] * 6, ["an opera"] * 6, {"precision": 0}, "precision must be above 0"),
+        (["an opera"] * 6, ["red"] * 6, {"precision": 0.9}, "No limit makes 90%"),
+    ],
+)
+def test_what_no_threshold_is_found_by(queries, others, options, message):
+    with pytest.raises(ConfigError, match=message):
+        ZeroShotSelector(FakeEncoder()).calibrate(CHOICES, queries, others, **options)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +252,20 @@ def test_what_cannot_be_routed_is_refused(arguments, choices, query, message):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"top_k": 0}, {"top_k": 1.5}, {"threshold": 3.0}, {"threshold": "x"}, {"margin": -0.1}, {"margin": True}]
-)
+    "wrong",
+    [
+        {"top_k": 0}, {"top_k": 1.5}, {"threshold": 3.0}, {"threshold": "x"}, {"margin": -0.1}, {"margin": True},
+        {"threshold": {"text": None}},
+    ],
+)  # fmt: skip
 def test_wrong_numbers_are_refused_at_once(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         ZeroShotSelector(FakeEncoder(), **wrong)
+
+
+def test_there_is_no_other_kind_of_query():
+    with pytest.raises(ConfigError, match="kind must be 'image' or 'text', got 'sound'"):
+        ZeroShotSelector(FakeEncoder(), threshold={"sound": 0.5})
 
 
 def test_a_missing_picture_is_an_error():
@@ -222,6 +322,17 @@ def test_retrievers_are_routed_without_a_model(retrievers, no_model, swatches):
     assert found(asyncio.run(router.aretrieve("green"))) == ["green note"]
     bundle = QueryBundle("", image_path=str(swatches / "blue.png"))
     assert found(router.retrieve(bundle)) == found(asyncio.run(router.aretrieve(bundle))) == ["blue"]
+
+
+def test_llamaindex_own_routers_need_no_model(retrievers, monkeypatch, swatches):
+    monkeypatch.setattr(Settings, "_llm", None)
+    Settings.llm = None  # as LlamaIndex's documents say it
+    selector = ZeroShotSelector(FakeEncoder())
+    retriever = RouterRetriever.from_defaults(retriever_tools(retrievers), selector=selector)
+    engine = RouterQueryEngine.from_defaults(engine_tools(retrievers), selector=selector)
+    bundle = QueryBundle("", image_path=str(swatches / "blue.png"))
+    assert found(retriever.retrieve("green")) == found(engine.query("green").source_nodes) == ["green note"]
+    assert found(retriever.retrieve(bundle)) == found(engine.query(bundle).source_nodes) == ["blue"]
 
 
 def test_several_retrievers_answer_together(retrievers, no_model):

@@ -1,7 +1,8 @@
 """LlamaIndex components over a collection, one a file.
 
 in       reader.py, embedding.py, vector_store.py, index.py
-out      retrievers.py, postprocessors.py, budget.py, answers.py, selector.py, modality.py, tools.py, generation.py
+out      retrievers.py, postprocessors.py, budget.py, answers.py, selector.py, router.py, modality.py, tools.py,
+         generation.py
 between  nodes.py and queries.py know LlamaIndex's nodes and queries, metadata_filters.py its filters
 """
 
@@ -20,7 +21,8 @@ from clip_qdrant.llamaindex.postprocessors import ClipReranker, NearDuplicateFil
 from clip_qdrant.llamaindex.queries import ImageQueryBundle
 from clip_qdrant.llamaindex.reader import ClipReader
 from clip_qdrant.llamaindex.retrievers import ClipRetriever
-from clip_qdrant.llamaindex.selector import ZeroShotRouter, ZeroShotSelector
+from clip_qdrant.llamaindex.router import ZeroShotRouter
+from clip_qdrant.llamaindex.selector import ZeroShotSelector
 from clip_qdrant.llamaindex.tools import ImageSearchToolSpec
 from clip_qdrant.llamaindex.vector_store import ClipQdrantVectorStore
 

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
-from llama_index.core.llms import MockLLM
-from llama_index.core.query_engine import RouterQueryEngine
-from llama_index.core.retrievers import RouterRetriever
+from llama_index.core.tools import ToolMetadata
 
 from clip_qdrant.errors import ConfigError, NoChoiceError
 from clip_qdrant.llamaindex.embedding import encoder_of
-from clip_qdrant.llamaindex.queries import has_picture, vector_of
+from clip_qdrant.llamaindex.queries import bundle_of, has_picture, vector_of
+from clip_qdrant.models.zero_shot_answers import checked_kind
+from clip_qdrant.models.zero_shot_calibration import FEWEST, fit_limit
 
 if TYPE_CHECKING:
-    from llama_index.core.llms import LLM
     from llama_index.core.prompts.mixin import PromptDictType
     from llama_index.core.schema import QueryBundle
-    from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
     from numpy.typing import NDArray
 
     from clip_qdrant.llamaindex.embedding import ClipEmbedding
-    from clip_qdrant.llamaindex.queries import Picture
+    from clip_qdrant.llamaindex.queries import Picture, QueryLike
+    from clip_qdrant.models.zero_shot_answers import Kind
     from clip_qdrant.types import Encoder, Vectors
 
 
@@ -48,13 +48,15 @@ class ZeroShotSelector(BaseSelector):
         examples: by a choice's name (a str choice is its own name) what belongs to it: texts (str) and pictures (Path,
             bytes, PIL, …).
         top_k: how many choices at most.
-        threshold: a score, the difference of two cosines (between pictures a cosine); choices below it are out.
+        threshold: a score, the difference of two cosines (between pictures a cosine); choices below it are out. One for
+            all queries, or {"text": …, "image": …} for those with words and those that are a picture alone, whose
+            scores are of different sizes; `calibrate` finds both.
         margin: with `top_k=1`: the best must be so much better than the next. Else: choices further than that from
-            the best are out.
+            the best are out. One for all queries, or for each kind, as `threshold`.
         fallback: the name of the choice that takes what none else should. Without one that is an error.
 
     Raises:
-        ConfigError: a `top_k` below 1, a threshold or margin that is no number.
+        ConfigError: a `top_k` below 1, a threshold or margin that is no number, or of another kind of query.
     """
 
     def __init__(
@@ -63,23 +65,73 @@ class ZeroShotSelector(BaseSelector):
         *,
         examples: Mapping[str, Sequence[str | Picture]] | None = None,
         top_k: int = 1,
-        threshold: float | None = None,
-        margin: float | None = None,
+        threshold: float | Mapping[Kind, float] | None = None,
+        margin: float | Mapping[Kind, float] | None = None,
         fallback: str | None = None,
     ) -> None:
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ConfigError(f"top_k must be a whole number of at least 1, got {top_k!r}.")
-        for name, value, least in (("threshold", threshold, -1.0), ("margin", margin, 0.0)):
-            if value is not None and not (_is_number(value) and least <= value <= 2.0):
-                raise ConfigError(f"{name} is a difference of cosines, from {least} to 2, got {value!r}.")
         self._encoder_or_embedding = encoder
         self._examples = {name: tuple(given) for name, given in (examples or {}).items()}
         self._top_k = top_k
-        self._threshold = threshold
-        self._margin = margin
+        self._threshold = _by_kind("threshold", threshold, -1.0)
+        self._margin = _by_kind("margin", margin, 0.0)
         self._fallback = fallback
         self._known: dict[tuple[tuple[str, str], ...], _Choices] = {}
         self._lock = Lock()
+
+    @property
+    def threshold(self) -> dict[Kind, float]:
+        """The threshold of each kind of query that has one; what `threshold` takes, for another selector or router."""
+        return dict(self._threshold)
+
+    def calibrate(
+        self,
+        choices: Sequence[str | ToolMetadata],
+        queries: Sequence[QueryLike],
+        others: Sequence[QueryLike],
+        *,
+        precision: float | None = None,
+    ) -> ZeroShotSelector:
+        """This selector with thresholds found on queries of your own, for texts and pictures apart.
+
+        Args:
+            choices: as they will be selected from.
+            queries: that belong to one of them. A kind of which there is none here nor in `others` keeps its threshold.
+            others: that belong to none; of each kind at least one, and with those of `queries` at least 10. What is
+                most like the fallback goes there anyway, and is not counted.
+            precision: the share of what is not sent to the fallback that is to belong to a choice; None for the
+                threshold that tells the two lists apart best.
+
+        Raises:
+            ConfigError: too few queries of a kind, a precision that no threshold reaches, or as `select`.
+            ImageError: a picture that cannot be opened.
+        """
+        if precision is not None and not 0 < precision <= 1:
+            raise ConfigError(f"precision must be above 0 and at most 1, got {precision!r}.")
+        known = self._choices(
+            [one if isinstance(one, ToolMetadata) else ToolMetadata(description=one) for one in choices]
+        )
+        best: dict[Kind, list[tuple[float, bool]]] = {}
+        for given, belongs in ((queries, True), (others, False)):
+            for query in map(bundle_of, given):
+                scores = self._scores(known, query)
+                if known.names[int(scores.argmax())] != self._fallback:
+                    best.setdefault(_kind_of(query), []).append((float(scores.max()), belongs))
+        if not best:
+            raise ConfigError("There are no queries to find a threshold by. Give some that belong, and some others.")
+        found = dict(self._threshold)
+        for kind, some in best.items():
+            reached, good = map(np.array, zip(*some, strict=True))
+            if len(some) < FEWEST or good.all() or not good.any():
+                raise ConfigError(
+                    f"A threshold takes at least {FEWEST} queries of a kind, some that belong and some others, got "
+                    f"{good.sum()} and {(~good).sum()} of {kind}. Give more."
+                )
+            found[kind] = fit_limit(reached, good, precision)
+        other = copy.copy(self)
+        other._threshold = found
+        return other
 
     def _get_prompts(self) -> dict[str, Any]:
         return {}
@@ -96,11 +148,10 @@ class ZeroShotSelector(BaseSelector):
             ImageError: a picture of the query or the examples cannot be opened.
         """
         known = self._choices(choices)
-        pictured = has_picture(query) and not query.embedding_strs and known.pictures is not None
-        scores = known.scores(vector_of(self._encoder, query), pictured=pictured)
+        scores = self._scores(known, query)
         order = [int(index) for index in np.argsort(-scores, kind="stable")]
         shown = ", ".join(f"{known.names[index]!r} {scores[index]:.3f}" for index in order[:3])
-        chosen, trouble = self._chosen(order, scores)
+        chosen, trouble = self._chosen(order, scores, _kind_of(query))
         if trouble is None:
             return SelectorResult(
                 selections=[SingleSelection(index=index, reason=f"likeness: {shown}") for index in chosen]
@@ -117,20 +168,24 @@ class ZeroShotSelector(BaseSelector):
     def _encoder(self) -> Encoder:
         return encoder_of(self._encoder_or_embedding)
 
-    def _chosen(self, order: list[int], scores: NDArray[np.float32]) -> tuple[list[int], str | None]:
+    def _scores(self, known: _Choices, query: QueryBundle) -> NDArray[np.float32]:
+        pictured = _kind_of(query) == "image" and known.pictures is not None
+        return known.scores(vector_of(self._encoder, query), pictured=pictured)
+
+    def _chosen(self, order: list[int], scores: NDArray[np.float32], kind: Kind) -> tuple[list[int], str | None]:
         """The best, or why there is none."""
-        best = scores[order[0]]
-        if self._threshold is not None and best < self._threshold:
-            return [], f"no choice reaches the threshold of {self._threshold}"
+        best, threshold, margin = scores[order[0]], self._threshold.get(kind), self._margin.get(kind)
+        if threshold is not None and best < threshold:
+            return [], f"no choice reaches the threshold of {threshold:.3g}"
         if self._top_k == 1:
-            if self._margin is not None and len(order) > 1 and best - scores[order[1]] < self._margin:
-                return [], f"the best two are nearer than the margin of {self._margin}"
+            if margin is not None and len(order) > 1 and best - scores[order[1]] < margin:
+                return [], f"the best two are nearer than the margin of {margin:.3g}"
             return order[:1], None
         allowed = np.ones(len(scores), bool)
-        if self._threshold is not None:
-            allowed &= scores >= self._threshold
-        if self._margin is not None:
-            allowed &= scores >= best - self._margin
+        if threshold is not None:
+            allowed &= scores >= threshold
+        if margin is not None:
+            allowed &= scores >= best - margin
         return [index for index in order[: self._top_k] if allowed[index]], None
 
     def _choices(self, choices: Sequence[ToolMetadata]) -> _Choices:
@@ -168,46 +223,6 @@ class ZeroShotSelector(BaseSelector):
         )
 
 
-class ZeroShotRouter:
-    """LlamaIndex's routers with a `ZeroShotSelector`, and without a language model.
-
-    Example: `ZeroShotRouter.of_retrievers(tools, encoder, threshold=0.2, fallback="notes").retrieve("a red car")`.
-    """
-
-    @staticmethod
-    def of_retrievers(
-        tools: Sequence[RetrieverTool], encoder: Encoder | ClipEmbedding, **options: Any
-    ) -> RouterRetriever:
-        """A router of retrievers; with `top_k` above 1 it returns what all the chosen find.
-
-        Args:
-            tools: the retrievers, each with a name and a description.
-            encoder: as `ZeroShotSelector`, as are the options.
-            **options: examples, top_k, threshold, margin, fallback.
-        """
-        return RouterRetriever(ZeroShotSelector(encoder, **options), list(tools), llm=MockLLM())
-
-    @staticmethod
-    def of_query_engines(
-        tools: Sequence[QueryEngineTool], encoder: Encoder | ClipEmbedding, *, llm: LLM | None = None, **options: Any
-    ) -> RouterQueryEngine:
-        """A router of query engines.
-
-        Args:
-            tools: the query engines, each with a name and a description.
-            encoder: as `ZeroShotSelector`, as are the options.
-            llm: makes one answer of several; needed with `top_k` above 1 only.
-            **options: examples, top_k, threshold, margin, fallback.
-
-        Raises:
-            ConfigError: several answers, and no model to make one of them.
-        """
-        selector = ZeroShotSelector(encoder, **options)
-        if llm is None and options.get("top_k", 1) > 1:
-            raise ConfigError("With top_k above 1 several answers have to become one: give llm, or use of_retrievers.")
-        return RouterQueryEngine(selector, list(tools), llm=llm or MockLLM())
-
-
 class _Prototypes(NamedTuple):
     """Vectors (n, dim) of all choices in a row, and where each choice's start."""
 
@@ -233,6 +248,22 @@ class _Choices(NamedTuple):
         if pictured and self.pictures is not None:
             return self.pictures.best(query)
         return self.texts.best(query) - self.background @ query
+
+
+def _kind_of(query: QueryBundle) -> Kind:
+    """A query with words is a text, with a picture too; a picture alone is an image."""
+    return "text" if any(map(str.strip, query.embedding_strs)) or not has_picture(query) else "image"
+
+
+def _by_kind(name: str, given: float | Mapping[Kind, float] | None, least: float) -> dict[Kind, float]:
+    if given is None:
+        return {}
+    found: dict[Kind, float] = dict(given) if isinstance(given, Mapping) else {"text": given, "image": given}
+    for kind, value in found.items():
+        checked_kind(kind)
+        if not (_is_number(value) and least <= value <= 2.0):
+            raise ConfigError(f"{name} is a difference of cosines, from {least} to 2, got {value!r}.")
+    return found
 
 
 def _is_number(value: Any) -> bool:
