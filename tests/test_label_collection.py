@@ -85,6 +85,21 @@ def test_a_thousand_labels_are_one_request_for_any_number_of_inputs(labels, monk
     assert len(found.labels) == 1_000 and len(requests) == 1
 
 
+def test_the_nearest_of_a_thousand_labels_is_one_query(labels, client, name, encoder, monkeypatch):
+    labels.add([f"thing {number}" for number in range(997)] + COLOURS)
+    searched, queries = ClipCollection(client, name, encoder), []
+    real = client.query_batch_points
+    monkeypatch.setattr(
+        client, "query_batch_points", lambda name, requests: queries.extend(requests) or real(name, requests)
+    )
+    for refused in ("scroll", "retrieve", "query_points", "upsert"):
+        monkeypatch.setattr(client, refused, None)
+    for colour in COLOURS:
+        best, *_ = searched.search(picture(colour), using="text", limit=5)
+        assert best.metadata["label"] == colour
+    assert len(queries) == len(COLOURS)
+
+
 def test_labels_are_chosen_by_their_payload(labels):
     labels.add([Label(colour, metadata={"group": "base", "rank": at}) for at, colour in enumerate(COLOURS)])
     labels.add([Label("yellow", metadata={"group": "mixed"}), Label("purple", metadata={"group": "mixed"})])

@@ -106,6 +106,47 @@ def test_other_labels_write_only_what_they_change(collection, writes):
     assert tags(collection) == {source: source.split("-")[0] for source in before}
 
 
+def test_of_many_points_only_those_that_change_are_written(client, name, encoder, monkeypatch):
+    """Counted at the client, not by our own report."""
+    monkeypatch.setattr(tagging, "PAGE", 100)
+    collection = ClipCollection(client, name, encoder)
+    vectors = dict(zip(COLOURS, encoder.embed_texts(COLOURS).tolist(), strict=True))
+    points = [models.PointStruct(id=at, vector={"text": vectors[COLOURS[at % 3]]}, payload={}) for at in range(900)]
+    collection.vectors.upsert(points)
+    requests, real = [], client.batch_update_points
+
+    def batch_update_points(name, update_operations, **options):
+        requests.append([id for one in update_operations for id in one.set_payload.points])
+        return real(name, update_operations=update_operations, **options)
+
+    monkeypatch.setattr(client, "batch_update_points", batch_update_points)
+    for other in ("upsert", "set_payload", "overwrite_payload", "delete_payload", "update_vectors"):
+        monkeypatch.setattr(client, other, None)
+    read, scroll = [], client.scroll
+
+    def counted(*given, **options):
+        found = scroll(*given, **options)
+        read.extend(found[0])
+        return found
+
+    monkeypatch.setattr(client, "scroll", counted)
+    blue, others = set(range(2, 900, 3)), ["red", "green", "purple"]
+    for labels, expected, looked_at in (
+        (COLOURS, set(range(900)), 900),
+        (COLOURS, set(), 0),
+        (others, blue, 900),
+        (others, set(), 600),
+        (COLOURS, blue, 300),
+    ):
+        requests.clear()
+        read.clear()
+        report = tag(collection, labels)
+        assert len(read) == looked_at
+        written = [id for request in requests for id in request]
+        assert set(written) == expected and len(written) == len(expected) == report.written
+        assert report.unchanged == 900 - len(expected) and len(requests) <= 9
+
+
 def test_a_confidence_that_moves_is_written(collection):
     tag(collection, COLOURS)
     sharp = tags(collection, "kind_confidence")

@@ -1,12 +1,14 @@
-"""Where LlamaIndex's node classes keep a picture, and copies of nodes that are fit to be stored."""
+"""Where LlamaIndex's node classes keep a picture, copies of nodes that are fit to be stored, and tags."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.schema import BaseNode, Document, ImageNode, IndexNode, MediaResource, Node, TextNode
 
 from clip_qdrant.images.sources import kind_of as kind_of_source
+from clip_qdrant.storage.points import TAGS
 
 _RESOURCES = ("text_resource", "image_resource", "audio_resource", "video_resource")
 
@@ -51,6 +53,27 @@ def undocumented(document: Document) -> TextNode:
     url = str(resource.url) if resource.url and not is_data(str(resource.url)) else None
     path = str(resource.path) if resource.path else None
     return ImageNode(**own, image_path=path, image_url=url, image_mimetype=resource.mimetype)
+
+
+def tagged(node: BaseNode, tags: Mapping[str, Any]) -> BaseNode:
+    """A node with tags (`storage.tags`) in its metadata. They are not embedded: its vector was made without them."""
+    if not tags:
+        return node
+    node.metadata = {**node.metadata, **tags}
+    node.excluded_embed_metadata_keys = list(dict.fromkeys([*node.excluded_embed_metadata_keys, *tags]))
+    node.excluded_llm_metadata_keys = list(dict.fromkeys([*node.excluded_llm_metadata_keys, TAGS]))
+    return node
+
+
+def untagged(node: BaseNode, tags: Mapping[str, Any]) -> BaseNode:
+    """A copy without what `tagged` put into it, for the tags of a point live beside what is stored of its node."""
+    if not tags:
+        return node
+    excluded = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
+    kept: dict[str, Any] = {name: [key for key in getattr(node, name) if key not in tags] for name in excluded}
+    return node.model_copy(
+        update={**kept, "metadata": {key: value for key, value in node.metadata.items() if key not in tags}}
+    )
 
 
 def _slim_resource(resource: MediaResource | None) -> MediaResource | None:

@@ -37,8 +37,9 @@ from clip_qdrant.errors import ConfigError, ImageDecodeError, ImageError, Invali
 from clip_qdrant.images import content_hash as hash_of_image
 from clip_qdrant.images.sources import kind_of as kind_of_source
 from clip_qdrant.images.sources import open_encoded
-from clip_qdrant.llamaindex.node_shapes import is_data, picture_of, slim, undocumented
-from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, MODALITY, SOURCE, SYNTHETIC, TEXT, text_hash
+from clip_qdrant.llamaindex.node_shapes import is_data, picture_of, slim, tagged, undocumented, untagged
+from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, MODALITY, SOURCE, SYNTHETIC, TAGS, TEXT, text_hash
+from clip_qdrant.storage.tags import tag_values
 
 if TYPE_CHECKING:
     from clip_qdrant.storage.points import Leg
@@ -131,8 +132,9 @@ def payload_of_node(node: BaseNode, content_hash: str | None = None) -> dict[str
     Raises:
         InvalidPointError: the metadata or the text is nothing that JSON holds; it names the node.
     """
+    tags = tag_values(node.metadata)
     try:
-        payload = node_to_metadata_dict(slim(node))
+        payload = node_to_metadata_dict(slim(untagged(node, tags)))
         json.dumps(payload, ensure_ascii=False).encode()  # half a character breaks a whole batch on its way to Qdrant
     except (TypeError, ValueError) as error:
         raise InvalidPointError(f"{node.class_name()} {node.node_id!r} cannot be written as JSON: {error}.") from error
@@ -146,12 +148,17 @@ def payload_of_node(node: BaseNode, content_hash: str | None = None) -> dict[str
         SOURCE: _source(node),
         CAPTION: text if text.strip() else None,
     }
+    if tags:  # whether they hold of what the node is now, the next tagging sees
+        payload |= {**tags, TAGS: dict.fromkeys(tags[TAGS], "")}
     return {key: value for key, value in own.items() if value is not None} | payload
 
 
 def node_of(hit: Hit) -> BaseNode:
-    """A hit as the node that was stored, by whatever wrote it; a point that holds none as a node of what it has."""
-    node = _stored_node(hit.payload) or _made_node(hit)
+    """A hit as the node that was stored, by whatever wrote it; a point that holds none as a node of what it has.
+
+    What `tag` has written since is in the metadata, too.
+    """
+    node = tagged(_stored_node(hit.payload) or _made_node(hit), tag_values(hit.payload))
     if hit.vector is not None:
         node.embedding = hit.vector.tolist()
     return node

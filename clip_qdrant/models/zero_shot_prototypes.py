@@ -63,7 +63,7 @@ class Prototypes:
         if seen.sum() == 1:
             raise ConfigError(
                 "Only one label has example images, and what is special about it cannot be told from what is special "
-                "about images. Give examples of at least one label more."
+                "about images. Give examples of at least one label more, or example_weight=0 to go by words alone."
             )
         gap = (self.images[seen] - self.texts[seen]).mean(axis=0)
         mixed = self.texts.astype(np.float64)

@@ -41,7 +41,7 @@ def tag_keys(field: str) -> tuple[str, str, str]:
     """
     if not isinstance(field, str) or not _NAME.fullmatch(field):
         raise ConfigError(f"A field for tags is a plain name, such as kind or main_colour, got {field!r}.")
-    keys = (field, f"{field}_confidence", f"{field}_path")
+    keys = _keys(field)
     ours = sorted(RESERVED_KEYS.intersection(keys))
     if ours:
         raise ConfigError(f"{ours[0]!r} is a payload key of clip-qdrant's own. Write the tags to another field.")
@@ -54,13 +54,17 @@ def tags_of(payload: Mapping[str, Any]) -> dict[str, str]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
+def tag_values(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a payload that is tags, with the mark that says so; nothing where it has none."""
+    fields = tags_of(payload)
+    values = {key: payload[key] for field in fields for key in _keys(field) if key in payload}
+    return {**values, TAGS: fields} if fields else {}
+
+
 def with_tags(payload: dict[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
     """A new payload with the tags of the one stored; a field that the new one has itself is no tag any longer."""
-    kept = {field: by for field, by in tags_of(stored).items() if payload.keys().isdisjoint(tag_keys(field))}
-    if not kept:
-        return payload
-    values = {key: stored[key] for field in kept for key in tag_keys(field) if key in stored}
-    return {**payload, **values, TAGS: kept}
+    kept = {field: by for field, by in tags_of(stored).items() if payload.keys().isdisjoint(_keys(field))}
+    return {**payload, **tag_values({**stored, TAGS: kept})}
 
 
 def prepare(client: QdrantClient, name: str, field: str, *, tree: bool) -> None:
@@ -111,3 +115,7 @@ def remove_tags(client: QdrantClient, name: str, field: str, ids: Sequence[Any])
     """Remove a field of tags from points."""
     if ids:
         client.delete_payload(name, keys=[*tag_keys(field), f"{TAGS}.{field}"], points=list(ids), wait=True)
+
+
+def _keys(field: str) -> tuple[str, str, str]:
+    return field, f"{field}_confidence", f"{field}_path"
