@@ -55,6 +55,14 @@ def test_labels_come_from_a_file(run, tmp_path):
     assert json.loads(run(tmp_path / "labels.txt", "--json").stdout)["names"] == ["red", "blue"]
 
 
+def test_a_tree_in_json_is_looked_at_by_its_ends(run, tmp_path):
+    (tmp_path / "tree.json").write_text('{"warm": ["red", "yellow"],\n "cold": {"water": ["blue"]}, "green": []}')
+    found = json.loads(run(tmp_path / "tree.json", "--json").stdout)
+    assert set(found["names"]) == {"red", "yellow", "blue", "green"}
+    (tmp_path / "tree.json").write_text("[")
+    assert "tree.json' cannot be read" in run(tmp_path / "tree.json").stderr
+
+
 def test_pictures_show_what_labels_draw_and_groups_that_differ(run, photos, tmp_path):
     plot = tmp_path / "audit.png"
     given = ("red,blue,green", "--collection", "photos", "--group-field", "camera", "--plot", plot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,28 +34,6 @@ class Seen(NamedTuple):
 
     vectors: NDArray[np.float32]
     groups: list[str | None]
-
-
-def labels_of(given: str) -> list[str]:
-    """Labels from a file, one a line, or from the words themselves, with commas between.
-
-    Raises:
-        ConfigError: there are none, or the file cannot be read.
-    """
-    path = Path(given).expanduser()
-    if path.is_file():
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"The labels {given!r} cannot be read: {error}. Save them as UTF-8, one a line."
-            ) from error
-    else:
-        lines = given.split(",")
-    labels = list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
-    if not labels:
-        raise ConfigError(f"There are no labels in {given!r}. Give cat,dog,bird, or a file with one a line.")
-    return labels
 
 
 def pictures_of(vectors: VectorCollection, group_field: str | None, limit: int) -> Seen:
@@ -116,7 +93,7 @@ def plot(told: Audit) -> Image.Image:
     shown = [one.label for one in told.labels[:_SHOWN]]
     rows = [told.names.index(label) for label in shown]
     likeness = told.likeness[np.ix_(rows, rows)]
-    side = len(shown) * _CELL
+    side = max(5, len(shown)) * _CELL  # so that the headings have room
     width, height = 2 * _MARGIN + _NAME + side + _MARGIN + _BAR, 4 * _MARGIN + side
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from clip_qdrant.cli import output
 from clip_qdrant.cli.guard import guarded
+from clip_qdrant.cli.label_files import read_labels
 from clip_qdrant.cli.options import DEFAULT_COLLECTION, DEFAULT_LOCATION, AsJson, Collection, Debug, Location, Model
 from clip_qdrant.cli.options import Where as WhereOption
 from clip_qdrant.errors import ConfigError, ImageError
@@ -162,32 +162,6 @@ def tag(
         f"{report.written:,} written, {report.unchanged:,} unchanged, {report.skipped:,} without a vector in "
         f"{report.seconds:.1f} s"
     )
-
-
-def read_labels(words: str | None, file: Path | None) -> Labels:
-    """Labels from --labels or --labels-file, one of the two.
-
-    Raises:
-        ConfigError: both or neither, or a file that cannot be read.
-    """
-    from clip_qdrant.cli.audit import labels_of
-
-    if (words is None) == (file is None):
-        raise ConfigError("Give one of --labels and --labels-file.")
-    if file is None:
-        return labels_of(words or "")
-    path = file.expanduser()
-    if not path.is_file():
-        raise ConfigError(f"There is no file {str(file)!r} with labels.")
-    if path.suffix.lower() != ".json":
-        return labels_of(str(path))
-    try:
-        found: Labels = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The labels {str(file)!r} cannot be read: {error}. Give a list or a tree in JSON."
-        ) from error
-    return found
 
 
 def classifier_of(

@@ -155,7 +155,9 @@ def train(
 
 @guarded
 def audit(
-    labels: Annotated[str, typer.Argument(help="cat,dog,bird, or a file with one a line.", show_default=False)],
+    labels: Annotated[
+        str, typer.Argument(help="cat,dog,bird, or a file with one a line, or JSON.", show_default=False)
+    ],
     collection: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--collection", "-c", help="Look at them by the pictures of this collection."),
@@ -178,12 +180,13 @@ def audit(
     """Show what a model cannot do with a set of labels, before you rely on it."""
     from clip_qdrant.cli import audit as auditing
     from clip_qdrant.cli.contact_sheet import save_sheet
+    from clip_qdrant.cli.label_files import names_of
     from clip_qdrant.cli.session import open_client, open_collection, open_encoder
     from clip_qdrant.models.audit import audit as look
     from clip_qdrant.models.encoder import DEFAULT_MODEL
     from clip_qdrant.models.zero_shot_prompts import DEFAULT_TEMPLATES
 
-    names = auditing.labels_of(labels)
+    names = names_of(labels)
     if collection is None:
         if group_field:
             raise ConfigError("Groups are those of a collection's pictures: name it with --collection.")
