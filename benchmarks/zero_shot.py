@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -30,7 +30,7 @@ from clip_qdrant import ClipEncoder, ZeroShotClassifier  # noqa: E402
 from clip_qdrant.cli.emoji_groups import group_of  # noqa: E402
 from clip_qdrant.errors import NoChoiceError  # noqa: E402
 from clip_qdrant.llamaindex import ImageQueryBundle, ZeroShotSelector  # noqa: E402
-from clip_qdrant.llamaindex.selector import BACKGROUND  # noqa: E402
+from clip_qdrant.llamaindex.queries import vector_of  # noqa: E402
 from clip_qdrant.models.zero_shot import PrototypeCache  # noqa: E402
 from clip_qdrant.models.zero_shot_calibration import expected_calibration_error  # noqa: E402
 from clip_qdrant.models.zero_shot_prototypes import Prototypes, embed_prototypes  # noqa: E402
@@ -39,6 +39,7 @@ from tests.zero_shot.routes import TEXTS as QUERIES  # noqa: E402
 from tests.zero_shot.texts import TEXTS  # noqa: E402
 
 BAR = 1.1
+PRECISIONS = (0.9, 0.85)
 LABELS_AT_ONCE = 1_000
 Rows = NDArray[np.float32]
 
@@ -179,54 +180,56 @@ def cost(encoder: ClipEncoder, pictures: list[Image.Image], names: list[str]) ->
 
 
 def routing(encoder: ClipEncoder, drawn: Any) -> None:
-    """Queries to six routes or none, by the routes' descriptions; the threshold is found on the other half."""
+    """Queries to six routes or none, by the routes' descriptions; thresholds are found on the other half of them."""
     names = list(ROUTES)
     choices = [ToolMetadata(name=name, description=said) for name, said in ROUTES.items()]
-    described = encoder.embed_texts(list(ROUTES.values()))
-    background = encoder.embed_texts(BACKGROUND).mean(axis=0)
-    pictures = [(over_white(drawn[plain_key("-".join(f"{ord(c):x}" for c in one))]), route)
+    texts = [(QueryBundle(text), route) for route, some in QUERIES.items() for text in some]
+    pictures = [(ImageQueryBundle("", image=over_white(drawn[plain_key("-".join(f"{ord(c):x}" for c in one))])), route)
                 for route, some in PICTURES.items() for one in some.split()]  # fmt: skip
-    texts = [(text, route) for route, some in QUERIES.items() for text in some]
-    for what, asked, vectors in (
-        ("texts", texts, encoder.embed_texts([text for text, _ in texts])),
-        ("pictures", pictures, encoder.embed_images([picture for picture, _ in pictures])),
-    ):
+    for what, asked in (("texts", texts), ("pictures", pictures)):
         wanted = np.array([route for _, route in asked])
-        scores = vectors @ described.T - (vectors @ background)[:, None]
-        counting, told, calls = Counting(encoder), np.empty(len(asked), object), 0
-        half = np.arange(len(asked)) % 2
-        for tested in (0, 1):
-            other = half != tested
-            right = np.array(names)[scores[other].argmax(axis=1)] == wanted[other]
-            limit = best_limit(scores[other].max(axis=1), right, wanted[other] == NONE)
-            selector = ZeroShotSelector(counting, threshold=limit)  # type: ignore[arg-type]
-            route_of(selector, choices, names, "a query")  # embeds the choices, too
-            before = counting.calls
-            for at in np.flatnonzero(half == tested):
-                told[at] = route_of(selector, choices, names, asked[at][0])
-            calls += counting.calls - before
-        plain = ZeroShotSelector(encoder)
+        counting = Counting(encoder)
+        plain = ZeroShotSelector(counting)  # type: ignore[arg-type]
+        route_of(plain, choices, names, asked[0][0])  # embeds the choices, too
+        before = counting.calls
         alone = np.array([route_of(plain, choices, names, query) for query, _ in asked])
-        of_some, none = wanted != NONE, told == NONE
+        right = np.mean((alone == wanted)[wanted != NONE])
         print(
-            f"{f'{len(asked)} {what} to {len(names)} routes':30} right {np.mean((alone == wanted)[of_some]):.3f} of "
-            f"those with a route; with a threshold {np.mean(told == wanted):.3f} of all, fallback precision "
-            f"{np.mean(wanted[none] == NONE):.3f}, recall {np.mean(none[~of_some]):.3f}; "
-            f"{calls / len(asked):.2f} embedding calls a query"
+            f"{len(asked)} {what} to {len(names)} routes: right {right:.3f} of those with a route; "
+            f"{(counting.calls - before) / len(asked):.2f} embedding calls a query"
         )
+        for query, _ in asked:  # known from here on
+            query.embedding = vector_of(encoder, query).tolist()
+        for precision in (None, *PRECISIONS):
+            told, of = (np.concatenate(some) for some in zip(*halves(plain, choices, asked, precision), strict=True))
+            none = told == NONE
+            print(
+                f"  {'told apart best' if precision is None else f'precision {precision}':16} right "
+                f"{np.mean(told == of):.3f} of all, {np.mean((told == of)[of != NONE]):.3f} of those with a route; "
+                f"fallback precision {np.mean(of[none] == NONE):.3f}, recall {np.mean(none[of == NONE]):.3f}"
+            )
 
 
-def best_limit(best: Rows, right: NDArray[Any], none: NDArray[Any]) -> float:
-    """The score below which the fallback has a query, where most come to the right place."""
-    limits = [float(one) for one in np.sort(best)]
-    return max(limits, key=lambda limit: np.mean(np.where(best < limit, none, right)))
+def halves(
+    plain: ZeroShotSelector, choices: list[ToolMetadata], asked: list[tuple[Any, str]], precision: float | None
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Where queries went, and should have, by a threshold of the other half; both halves of ten random splits."""
+    names, wanted = [choice.name or "" for choice in choices], np.array([route for _, route in asked])
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(len(asked))
+        order = order[np.argsort(wanted[order] == NONE, kind="stable")]  # every other one: as many of none in both
+        for learnt, tested in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+            known, unknown = (
+                [asked[at][0] for at in learnt if (wanted[at] == NONE) is is_none] for is_none in (False, True)
+            )
+            selector = plain.calibrate(choices, known, unknown, precision=precision)
+            yield np.array([route_of(selector, choices, names, asked[at][0]) for at in tested]), wanted[tested]
 
 
-def route_of(selector: ZeroShotSelector, choices: list[ToolMetadata], names: list[str], query: Any) -> str:
+def route_of(selector: ZeroShotSelector, choices: list[ToolMetadata], names: list[str], query: QueryBundle) -> str:
     """Where a query goes, or NONE where the fallback would have it."""
-    bundle = QueryBundle(query) if isinstance(query, str) else ImageQueryBundle("", image=query)
     try:
-        return names[selector.select(choices, bundle).ind]
+        return names[selector.select(choices, query).ind]
     except NoChoiceError:
         return NONE
 

@@ -22,10 +22,11 @@ def run(*arguments, cwd):
     return done.stdout
 
 
-def test_readme_code_runs_and_prints_what_it_says(tmp_path):
+@pytest.mark.parametrize("page", ["README.md", "docs/zero_shot.md"])
+def test_code_runs_and_prints_what_it_says(page, tmp_path):
     """In one folder, from top to bottom, as a reader would."""
     run(str(ROOT / "examples" / "drawings.py"), "pictures", cwd=tmp_path)
-    blocks = list(BLOCK.finditer((ROOT / "README.md").read_text()))
+    blocks = list(BLOCK.finditer((ROOT / page).read_text()))
     for block in blocks:
         if block["mark"]:
             ast.parse(block["code"])

@@ -164,7 +164,7 @@ def test_what_the_fallback_is_like_anyway_sets_no_threshold():
     found = selector.calibrate(choices, ["something red"] * 6, ["something yellow"] * 9 + ["purple"] * 4)
     assert chosen(found, "something red", choices) == ["reds"]
     assert chosen(found, "something yellow", choices) == chosen(found, "purple", choices) == ["rest"]
-    with pytest.raises(ConfigError, match="got 6 and 0 of text"):
+    with pytest.raises(ConfigError, match="got 6 and 0 of text, without those most like 'rest'"):
         selector.calibrate(choices, ["something red"] * 6, ["something yellow"] * 9)
 
 

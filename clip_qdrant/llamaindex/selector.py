@@ -120,13 +120,14 @@ class ZeroShotSelector(BaseSelector):
                     best.setdefault(_kind_of(query), []).append((float(scores.max()), belongs))
         if not best:
             raise ConfigError("There are no queries to find a threshold by. Give some that belong, and some others.")
+        besides = f", without those most like {self._fallback!r}" if self._fallback else ""
         found = dict(self._threshold)
         for kind, some in best.items():
             reached, good = map(np.array, zip(*some, strict=True))
             if len(some) < FEWEST or good.all() or not good.any():
                 raise ConfigError(
                     f"A threshold takes at least {FEWEST} queries of a kind, some that belong and some others, got "
-                    f"{good.sum()} and {(~good).sum()} of {kind}. Give more."
+                    f"{good.sum()} and {(~good).sum()} of {kind}{besides}. Give more."
                 )
             found[kind] = fit_limit(reached, good, precision)
         other = copy.copy(self)
