@@ -162,6 +162,19 @@ def test_examples_move_the_prototype_by_the_weight(labels, encoder):
     assert (sure[2].argmax(axis=1) == [0, 1]).all()
 
 
+def test_examples_that_come_one_label_after_another(labels):
+    labels.add(["alpha", "beta", "red"])
+    words = labels.classifier()
+    labels.add([Label("alpha", examples=[picture("blue")])])
+    assert np.array_equal(labels.classifier().prototypes, words.prototypes)  # of one alone they say nothing yet
+    labels.add([Label("beta", examples=[picture("green")])])
+    asked = [picture("blue"), picture("green"), picture("red")]
+    answers = [answer.label for answer in labels.classifier(example_weight=0.8).classify_images(asked)]
+    assert answers == ["alpha", "beta", "red"]
+    labels.add(["beta"])  # an upsert: its examples are gone
+    assert np.array_equal(labels.classifier().prototypes, words.prototypes)
+
+
 def test_labels_are_points_like_any_other(labels, client, name, encoder):
     labels.add([*COLOURS, Label("blue sky", metadata={"group": "nature"})])
     hits = ClipCollection(client, name, encoder).search("a blue thing", using="text", limit=2)

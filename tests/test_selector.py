@@ -180,6 +180,8 @@ def test_what_the_fallback_is_like_anyway_sets_no_threshold():
             {},
             "0 and 1 of image",
         ),
+        ("red", ["an opera"] * 6, {}, "Queries must be a list, got str"),
+        (["red"] * 6, QueryBundle("an opera"), {}, "Queries must be a list, got QueryBundle"),
         (["red"] * 6, ["an opera"] * 6, {"precision": 0}, "precision must be above 0"),
         (["an opera"] * 6, ["red"] * 6, {"precision": 0.9}, "No limit makes 90%"),
     ],
@@ -255,7 +257,7 @@ def test_what_cannot_be_routed_is_refused(arguments, choices, query, message):
     "wrong",
     [
         {"top_k": 0}, {"top_k": 1.5}, {"threshold": 3.0}, {"threshold": "x"}, {"margin": -0.1}, {"margin": True},
-        {"threshold": {"text": None}},
+        {"threshold": {"text": None}}, {"examples": {"reds": "scarlet"}},
     ],
 )  # fmt: skip
 def test_wrong_numbers_are_refused_at_once(wrong):

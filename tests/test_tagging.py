@@ -7,6 +7,7 @@ from qdrant_client import models
 
 from clip_qdrant import ClipCollection, CollectionSchema
 from clip_qdrant.collection import tagging
+from clip_qdrant.collection.labels import LabelCollection
 from clip_qdrant.collection.tagging import tag, untag
 from clip_qdrant.errors import CollectionMismatchError, ConfigError, FilterError
 from clip_qdrant.models.zero_shot import Calibration, ZeroShotClassifier
@@ -280,6 +281,16 @@ def test_a_tree_writes_the_way_down(collection):
     tag(collection, COLOURS)  # no tree any more
     assert tags(collection, "kind_path")["blue-0"] == "absent"
     assert tag(collection, tree).written == 9
+
+
+def test_labels_that_live_in_a_collection(collection, client, name):
+    labels = LabelCollection(client, f"{name}-labels", collection.encoder)
+    labels.add(["red", "green", "purple"])
+    tag(collection, labels)
+    assert set(tags(collection).values()) <= {"red", "green", "purple"}
+    labels.add(["blue"])
+    assert tag(collection, labels).written == 3 and tags(collection)["blue-0"] == "blue"
+    assert tag(collection, labels).written == tag(collection, labels.classifier()).written == 0
 
 
 def test_a_filter_says_which_points(collection):

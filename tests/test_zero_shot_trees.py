@@ -52,8 +52,14 @@ def test_examples_move_prototypes_across_the_gap():
     assert [answer.label for answer in answers] == [*shown, "yellow"]
     words = classifier([*labels, "yellow"], example_weight=0)
     assert np.allclose(words.prototypes, classifier([*shown, "yellow"]).prototypes)
-    with pytest.raises(ConfigError, match="Only one label has example images"):
-        classifier([labels[0], "yellow"])
+
+
+def test_examples_of_one_label_alone_are_left_out_with_a_warning(caplog):
+    one = [Label("alpha", examples=[picture("red")]), "yellow"]
+    with caplog.at_level(logging.WARNING):
+        found = classifier(one)
+    assert np.array_equal(found.prototypes, classifier(["alpha", "yellow"]).prototypes)
+    assert "Only one label has example images" in caplog.text and len(caplog.records) == 1
 
 
 def test_prototypes_are_made_once_in_memory_and_on_disk(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from clip_qdrant.collection.labels import LabelCollection
 from clip_qdrant.errors import CollectionMismatchError, ConfigError
 from clip_qdrant.models.zero_shot import ZeroShotClassifier
 from clip_qdrant.storage.filters import to_filter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from clip_qdrant.models.zero_shot import Classification, Kind
     from clip_qdrant.models.zero_shot_labels import Labels
     from clip_qdrant.storage.filters import Where
+    from clip_qdrant.types import Encoder
 
 _MOST: Final = 32
 """Labels of one point."""
@@ -56,7 +58,7 @@ class TagReport:
 
 def tag(
     collection: ClipCollection,
-    labels: Labels | ZeroShotClassifier,
+    labels: Labels | LabelCollection | ZeroShotClassifier,
     field: str = "kind",
     *,
     where: Where | None = None,
@@ -74,7 +76,8 @@ def tag(
 
     Args:
         collection: whose points.
-        labels: what `ZeroShotClassifier` takes, or one, with templates, calibration and options of its own.
+        labels: what `ZeroShotClassifier` takes, or one, with templates, calibration and options of its own; or a
+            `LabelCollection`, with all its labels.
         field: where to write the labels.
         where: which points to tag.
         on_progress: called after every thousand with the report so far.
@@ -87,7 +90,7 @@ def tag(
     start, vectors = perf_counter(), collection.vectors
     tag_keys(field)  # refused before anything is embedded
     wanted = to_filter(where)
-    classifier = labels if isinstance(labels, ZeroShotClassifier) else ZeroShotClassifier(collection.encoder, labels)
+    classifier = _classifier_of(labels, collection.encoder)
     ours, theirs = classifier.fingerprint, collection.encoder.fingerprint
     if ours.digest != theirs.digest:
         raise CollectionMismatchError(
@@ -130,6 +133,12 @@ def untag(collection: ClipCollection, field: str = "kind") -> int:
         remove_tags(vectors.client, vectors.name, field, [point.id for point in tagged])
         count += len(tagged)
     return count
+
+
+def _classifier_of(labels: Labels | LabelCollection | ZeroShotClassifier, encoder: Encoder) -> ZeroShotClassifier:
+    if isinstance(labels, LabelCollection):
+        return labels.classifier()
+    return labels if isinstance(labels, ZeroShotClassifier) else ZeroShotClassifier(encoder, labels)
 
 
 def _pages(points: Iterable[models.Record]) -> Iterator[list[models.Record]]:

@@ -56,7 +56,8 @@ class ZeroShotSelector(BaseSelector):
         fallback: the name of the choice that takes what none else should. Without one that is an error.
 
     Raises:
-        ConfigError: a `top_k` below 1, a threshold or margin that is no number, or of another kind of query.
+        ConfigError: a `top_k` below 1, a threshold or margin that is no number, or of another kind of query; one
+            example where many belong.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ZeroShotSelector(BaseSelector):
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ConfigError(f"top_k must be a whole number of at least 1, got {top_k!r}.")
         self._encoder_or_embedding = encoder
-        self._examples = {name: tuple(given) for name, given in (examples or {}).items()}
+        self._examples = {name: _many(f"The examples of {name!r}", own) for name, own in (examples or {}).items()}
         self._top_k = top_k
         self._threshold = _by_kind("threshold", threshold, -1.0)
         self._margin = _by_kind("margin", margin, 0.0)
@@ -114,7 +115,7 @@ class ZeroShotSelector(BaseSelector):
         )
         best: dict[Kind, list[tuple[float, bool]]] = {}
         for given, belongs in ((queries, True), (others, False)):
-            for query in map(bundle_of, given):
+            for query in map(bundle_of, _many("Queries", given)):
                 scores = self._scores(known, query)
                 if known.names[int(scores.argmax())] != self._fallback:
                     best.setdefault(_kind_of(query), []).append((float(scores.max()), belongs))
@@ -265,6 +266,12 @@ def _by_kind(name: str, given: float | Mapping[Kind, float] | None, least: float
         if not (_is_number(value) and least <= value <= 2.0):
             raise ConfigError(f"{name} is a difference of cosines, from {least} to 2, got {value!r}.")
     return found
+
+
+def _many(what: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, (list, tuple)):
+        raise ConfigError(f"{what} must be a list, got {type(given).__name__}. Put one in brackets.")
+    return tuple(given)
 
 
 def _is_number(value: Any) -> bool:

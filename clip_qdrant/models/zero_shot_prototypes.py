@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from clip_qdrant.errors import ConfigError, ImageError, ModelError
+from clip_qdrant.errors import ImageError, ModelError
 from clip_qdrant.images import content_hash, open_image
 from clip_qdrant.models.zero_shot_prompts import background, wordings
 
@@ -30,6 +31,7 @@ _LABELS_AT_ONCE = 512
 _LAYOUT = 1
 """Part of the digest, so that what an older release wrote is not read as something else."""
 
+_logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -52,19 +54,18 @@ class Prototypes:
 
         Of the labels with examples the mean difference between pictures and words is taken to be the gap. The pictures
         are moved back by it, and mixed in with `weight`: at 0 words alone count, at 1 pictures alone. A label without
-        examples stays where its words are.
-
-        Raises:
-            ConfigError: examples of one label only, whose difference from its words might all be gap.
+        examples stays where its words are; so does one that alone has some, with a warning in the log, for all of the
+        difference might be gap.
         """
         seen = self.images.any(axis=1)
         if weight == 0 or not seen.any():
             return self.texts
         if seen.sum() == 1:
-            raise ConfigError(
+            _logger.warning(
                 "Only one label has example images, and what is special about it cannot be told from what is special "
-                "about images. Give examples of at least one label more, or example_weight=0 to go by words alone."
+                "about images: they are left out. Give examples of at least one label more."
             )
+            return self.texts
         gap = (self.images[seen] - self.texts[seen]).mean(axis=0)
         mixed = self.texts.astype(np.float64)
         mixed[seen] = (1 - weight) * mixed[seen] + weight * _unit(self.images[seen] - gap, "the examples")
