@@ -6,8 +6,11 @@ from diffusers import (
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -147,6 +150,38 @@ def make_flux(folder):
             ),
         ),
         folder / "flux",
+    )
+
+
+def make_kontext(folder):
+    """Flux Kontext: Flux's parts, and edits without a strength."""
+    parts = FluxPipeline.from_pretrained(make_flux(folder)).components
+    return save(FluxKontextPipeline(**parts), folder / "kontext")
+
+
+def make_pixart(folder):
+    """PixArt: a transformer and a T5, and a callback of the old kind."""
+    torch.manual_seed(0)
+    return save(
+        PixArtAlphaPipeline(
+            tokenizer=t5_tokenizer(),
+            text_encoder=t5(32),
+            vae=autoencoder(4),
+            transformer=PixArtTransformer2DModel(
+                sample_size=SIDE // 2,
+                num_layers=1,
+                patch_size=2,
+                attention_head_dim=8,
+                num_attention_heads=4,
+                caption_channels=32,
+                in_channels=4,
+                out_channels=8,
+                cross_attention_dim=32,
+                num_embeds_ada_norm=1000,
+            ),
+            scheduler=DDIMScheduler(),
+        ),
+        folder / "pixart",
     )
 
 

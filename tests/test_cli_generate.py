@@ -145,6 +145,6 @@ def test_an_interruption_keeps_what_was_made(model, tmp_path, monkeypatch):
 
 def test_what_cannot_be_is_one_line(fails):
     assert "Error: --size is a side" in fails("generate", "a cat", "--size", "12x")
-    assert "multiples of 2" in fails("generate", "a cat", "--size", "33")
+    assert "multiples of 8" in fails("generate", "a cat", "--size", "33")
     assert "no such file" in fails("edit", "missing.png", "a cat").lower()
     assert "prompt is a text" in fails("generate", " ")

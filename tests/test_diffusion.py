@@ -253,9 +253,16 @@ def test_a_long_prompt_is_cut_with_one_warning(folders, caplog):
         ({"seed": -1}, "seed must be"),
         ({"seed": 1.5}, "seed must be"),
         ({"steps": 0}, "steps must be"),
-        ({"size": 33}, "multiples of 2, up to 4096, got 33 x 33. Its own side is 32"),
-        ({"size": (32, 0)}, "multiples of 2"),
+        ({"size": 33}, "multiples of 8, up to 4096, got 33 x 33. Its own side is 32"),
+        ({"size": (32, 0)}, "multiples of 8"),
         ({"size": 8192}, "up to 4096"),
+        ({"size": 12}, "multiples of 8"),
+        ({"size": (32,)}, "size is a side or"),
+        ({"size": "32"}, "size is a side or"),
+        ({"guidance": float("nan")}, "guidance must be a number"),
+        ({"negative": 3}, "negative prompt is a text"),
+        ({"num_inference_steps": 3}, "calls num_inference_steps is steps here"),
+        ({"no_such_thing": 3}, "StableDiffusionPipeline takes no no_such_thing"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(generator, given, message, monkeypatch):
@@ -272,7 +279,7 @@ def test_what_cannot_be_is_refused_before_any_work(generator, given, message, mo
         ({"strength": 0.1}, "leave no step"),
         ({"mask": Image.new("L", (48, 20), 255)}, "of another shape"),
         ({"mask": Image.new("L", (96, 96), 100)}, "nothing to repaint"),
-        ({"size": 31}, "multiples of 2"),
+        ({"size": 31}, "multiples of 8"),
     ],
 )
 def test_edits_that_cannot_be_are_refused(generator, source, given, message):

@@ -19,7 +19,8 @@ from clip_qdrant.cli.options import DEFAULT_LOCATION, AsJson, Debug, Location
 from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clip_qdrant.models.diffusion import DiffusionGenerator, Step
+    from clip_qdrant.models.diffusion import DiffusionGenerator
+    from clip_qdrant.models.diffusion_call import Step
     from clip_qdrant.models.guidance import ClipGuide
     from clip_qdrant.models.picture import Picture
     from clip_qdrant.types import Encoder

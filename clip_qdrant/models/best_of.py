@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from clip_qdrant.errors import ConfigError
+from clip_qdrant.models.guidance import unit_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from clip_qdrant.models.picture import Picture
@@ -29,6 +29,8 @@ def best_of(
 ) -> list[Picture]:
     """The best of several pictures of one prompt, best first, each with the cosine that it was ranked by.
 
+    What the model's safety checker flagged, which is black, comes after all others.
+
     Args:
         make: `generator.generate`, or what calls `generator.edit` with a picture.
         prompt: what they show.
@@ -39,12 +41,12 @@ def best_of(
         **options: what `make` takes otherwise: seed, steps, guide, …
 
     Raises:
-        ConfigError: numbers that cannot be.
+        ConfigError: numbers that cannot be, a vector of another dimension or without direction.
     """
     if not 1 <= keep <= of:
         raise ConfigError(f"The best {keep} of {of} cannot be: keep is from 1 to the number that is made.")
+    target = unit_rows(encoder, "toward", encoder.embed_texts([prompt]) if toward is None else [toward])[0]
     made = make(prompt, count=of, **options)
-    target = encoder.embed_texts([prompt])[0] if toward is None else toward
-    cosines = encoder.embed_images([one.image for one in made]) @ (target / np.linalg.norm(target))
-    order = np.argsort(-cosines, kind="stable")[:keep]
+    cosines = encoder.embed_images([one.image for one in made]) @ target
+    order = sorted(range(of), key=lambda index: (bool(made[index].flagged), -cosines[index]))[:keep]
     return [replace(made[index], score=float(cosines[index])) for index in order]

@@ -6,12 +6,11 @@ A text encoder, often CLIP's, reads the prompt; a denoiser turns noise into what
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +21,8 @@ from PIL import Image
 from clip_qdrant.errors import ConfigError, ModelError
 from clip_qdrant.images import open_image
 from clip_qdrant.models.device import pick_device
-from clip_qdrant.models.diffusion_inputs import check_numbers, check_prompt, fitted, longest_prompt, mask_of, size_of
+from clip_qdrant.models.diffusion_call import Step, accepted, check_options, own_number, takes, telling
+from clip_qdrant.models.diffusion_inputs import check_numbers, check_prompts, fitted, longest_prompt, mask_of, size_of
 from clip_qdrant.models.diffusion_latents import decoder
 from clip_qdrant.models.diffusion_loading import find_pipeline, load_pipeline, pick_generator_dtype, quiet_diffusers
 from clip_qdrant.models.names import POCKET
@@ -39,23 +39,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _POCKET_STEPS, _POCKET_GUIDANCE = 20, 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far a generator is.
-
-    Attributes:
-        picture: which of the pictures, from 1.
-        pictures: how many there will be.
-        step: how many steps of this picture are done.
-        steps: how many it takes.
-    """
-
-    picture: int
-    pictures: int
-    step: int
-    steps: int
+_STRENGTH = 0.6
+"""Of an edit, where nothing is said and the model takes one."""
 
 
 class DiffusionGenerator:
@@ -100,6 +85,7 @@ class DiffusionGenerator:
         low_memory: bool = False,
         trust_remote_code: bool = False,
     ) -> None:
+        check_numbers(1, None, steps, guidance)
         self.device: torch.device = pick_device(device)
         self.dtype: torch.dtype = pick_generator_dtype(dtype, self.device)
         place = find_pipeline(model)
@@ -125,7 +111,11 @@ class DiffusionGenerator:
 
     @property
     def pipeline(self) -> Any:
-        """Diffusers' own pipeline from text to image."""
+        """Diffusers' own pipeline from text to image. What is done to its parts counts for edits, too.
+
+        LoRA weights, say: `generator.pipeline.load_lora_weights(…)`, with peft installed, and then
+        `generator.generate(…, cross_attention_kwargs={"scale": 0.8})`.
+        """
         return self._pipelines["Text2Image"]
 
     def generate(
@@ -140,6 +130,7 @@ class DiffusionGenerator:
         size: int | tuple[int, int] | None = None,
         guide: ClipGuide | None = None,
         progress: Callable[[Step], object] | None = None,
+        **options: Any,
     ) -> list[Picture]:
         """Pictures of a prompt.
 
@@ -153,6 +144,8 @@ class DiffusionGenerator:
             size: the side, or (width, height), in pixels; the model's own if None.
             guide: pulls each picture towards a vector of CLIP.
             progress: called after each step. Whatever it raises ends the work there, and the generator stays usable.
+            **options: what the pipeline itself takes besides, by diffusers' names: cross_attention_kwargs,
+                ip_adapter_image, callback_on_step_end, … A `Picture` does not tell them.
 
         Raises:
             ConfigError: an argument that cannot be, or that this model does not take; said before any work is done.
@@ -161,14 +154,14 @@ class DiffusionGenerator:
         given: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
         if size is not None:
             given["width"], given["height"] = size_of(self.pipeline, size)
-        return self._make("Text2Image", given, count, seed, steps, guidance, guide, progress)
+        return self._make("Text2Image", given, options, count, seed, steps, guidance, guide, progress)
 
     def edit(
         self,
         image: ImageSource,
         prompt: str,
         *,
-        strength: float = 0.6,
+        strength: float | None = None,
         mask: ImageSource | None = None,
         keep: bool = True,
         negative: str | None = None,
@@ -179,13 +172,15 @@ class DiffusionGenerator:
         size: int | tuple[int, int] | None = None,
         guide: ClipGuide | None = None,
         progress: Callable[[Step], object] | None = None,
+        **options: Any,
     ) -> list[Picture]:
         """Pictures that start from another (image-to-image), or repaint a part of it (inpainting).
 
         Args:
             image: whatever `open_image` opens; it is resized to what the model is good at, or to `size`.
             prompt: what the new pictures show.
-            strength: how much may change, above 0, at most 1. The higher, the more of the steps are taken.
+            strength: how much may change, above 0, at most 1. The higher, the more of the steps are taken. If None,
+                0.6, or nothing where the model takes none (Flux Kontext, Flux 2).
             mask: a picture of the same shape, white where to repaint. Strength 1.0 repaints it wholly.
             keep: lay what is black in the mask over the result as it was, pixel for pixel; otherwise it is what the
                 autoencoder makes of it, as with diffusers alone.
@@ -197,13 +192,14 @@ class DiffusionGenerator:
             size: as for `generate`.
             guide: as for `generate`.
             progress: as for `generate`.
+            **options: as for `generate`.
 
         Raises:
             ImageError: the image or the mask cannot be opened.
             ConfigError: as for `generate`; a mask of another shape, or with nothing to repaint.
             ModelError: as for `generate`.
         """
-        if not 0 < strength <= 1:
+        if strength is not None and not 0 < strength <= 1:
             raise ConfigError(f"The strength of an edit is above 0 and at most 1, got {strength!r}.")
         opened = open_image(image)
         size = fitted(self.pipeline, opened.size) if size is None else size_of(self.pipeline, size)
@@ -211,15 +207,16 @@ class DiffusionGenerator:
         given: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative, "strength": strength}
         given |= {"image": start, "width": size[0], "height": size[1]}
         if mask is None:
-            return self._make("Image2Image", given, count, seed, steps, guidance, guide, progress)
+            return self._make("Image2Image", given, options, count, seed, steps, guidance, guide, progress)
         given["mask_image"] = white = mask_of(mask, opened.size, size)
-        made = self._make("Inpainting", given, count, seed, steps, guidance, guide, progress)
+        made = self._make("Inpainting", given, options, count, seed, steps, guidance, guide, progress)
         return [replace(one, image=Image.composite(one.image, start, white)) if keep else one for one in made]
 
     def _make(
         self,
         task: Task,
         given: dict[str, Any],
+        options: Mapping[str, Any],
         count: int,
         seed: int | None,
         steps: int | None,
@@ -227,30 +224,28 @@ class DiffusionGenerator:
         guide: ClipGuide | None,
         progress: Callable[[Step], object] | None,
     ) -> list[Picture]:
-        check_prompt(given["prompt"])
-        check_numbers(count, seed, steps)
-        given["num_inference_steps"] = steps = steps or self._steps or _own_steps(self.pipeline)
-        given["guidance_scale"] = self._guidance if guidance is None else guidance
-        if int(steps * given.get("strength", 1.0)) < 1:
-            raise ConfigError(f"{steps} steps at a strength of {given['strength']} leave no step. Raise one of them.")
+        check_prompts(given["prompt"], given["negative_prompt"])
+        check_numbers(count, seed, steps, guidance)
+        check_options(options)
+        steps = steps or self._steps or own_number(self.pipeline, "num_inference_steps") or 1
+        given |= {"num_inference_steps": steps, "guidance_scale": self._guidance if guidance is None else guidance}
         first = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         with self._lock:
             pipeline = self._pipeline_for(task)
-            given = _accepted(pipeline, given)
-            self._warn_of_long(given["prompt"])
-            return [
-                self._one(pipeline, given, first + index, guide, progress and _shown(progress, index + 1, count))
-                for index in range(count)
-            ]
+            if "strength" in given and given["strength"] is None and takes(pipeline, "strength"):
+                given["strength"] = _STRENGTH
+            given = accepted(pipeline, {**given, **options})
+            strength = given.get("strength", 1.0)
+            if int(steps * strength) < 1:
+                raise ConfigError(f"{steps} steps at a strength of {strength} leave no step. Raise one of them.")
+            self._warn_of_long(pipeline, given)
+            pictures: list[Picture] = []
+            for index in range(count):
+                told = telling(pipeline, given, progress, index + 1, count) if progress else {}
+                pictures.append(self._one(pipeline, {**given, **told}, first + index, guide))
+            return pictures
 
-    def _one(
-        self,
-        pipeline: Any,
-        given: Mapping[str, Any],
-        seed: int,
-        guide: ClipGuide | None,
-        shown: Callable[..., dict[str, Any]] | None,
-    ) -> Picture:
+    def _one(self, pipeline: Any, given: Mapping[str, Any], seed: int, guide: ClipGuide | None) -> Picture:
         import torch
 
         # On the CPU, so that a seed is the same noise on every device.
@@ -262,9 +257,8 @@ class DiffusionGenerator:
             if guide is not None:
                 decode = decoder(pipeline, (given.get("width"), given.get("height")))
                 alignment = stack.enter_context(guide.watching(pipeline.scheduler, decode))
-            more = {} if shown is None else {"callback_on_step_end": shown}
             try:
-                found = pipeline(**given, **more, generator=rng, output_type="np")
+                found = pipeline(**given, generator=rng, output_type="np")
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
                     raise
@@ -278,7 +272,7 @@ class DiffusionGenerator:
             )
         verdict = getattr(found, "nsfw_content_detected", None)
         return Picture(
-            image=pipeline.image_processor.numpy_to_pil(found.images)[0],
+            image=pipeline.numpy_to_pil(found.images)[0],
             prompt=given["prompt"],
             seed=seed,
             model=self.model,
@@ -307,37 +301,15 @@ class DiffusionGenerator:
             self._pipelines[task] = pipeline
         return self._pipelines[task]
 
-    def _warn_of_long(self, prompt: str) -> None:
-        most = longest_prompt(self.pipeline, prompt)
-        if most is not None and not self._warned:
-            self._warned = True
-            _logger.warning(
-                "The prompt %r… is longer than the %d tokens that %r takes, and is cut there. This is said once.",
-                prompt[:40], most, self.model,
-            )  # fmt: skip
+    def _warn_of_long(self, pipeline: Any, given: Mapping[str, Any]) -> None:
+        for prompt in (given["prompt"], given.get("negative_prompt", "")):
+            most = longest_prompt(pipeline, prompt, given.get("max_sequence_length"))
+            if most is not None and not self._warned:
+                self._warned = True
+                _logger.warning(
+                    "The prompt %r… is longer than the %d tokens that %r takes, and is cut there. This is said once.",
+                    prompt[:40], most, self.model,
+                )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"DiffusionGenerator({self.model!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"
-
-
-def _own_steps(pipeline: Any) -> int:
-    """How many steps a pipeline takes where nothing is said."""
-    return int(inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default)
-
-
-def _accepted(pipeline: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a pipeline knows; what it takes from the picture itself, its size, is left out."""
-    known = inspect.signature(pipeline.__call__).parameters
-    said = {name for name, value in given.items() if value is not None and name not in ("width", "height")}
-    unknown = said - set(known)
-    if unknown:
-        raise ConfigError(f"{type(pipeline).__name__} takes no {', '.join(sorted(unknown))}. Leave it out.")
-    return {name: value for name, value in given.items() if name in known and value is not None}
-
-
-def _shown(progress: Callable[[Step], object], picture: int, pictures: int) -> Callable[..., dict[str, Any]]:
-    def shown(pipeline: Any, index: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
-        progress(Step(picture, pictures, index + 1, int(getattr(pipeline, "num_timesteps", index + 1))))
-        return state
-
-    return shown

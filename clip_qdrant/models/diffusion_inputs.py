@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import isfinite, lcm
 from typing import TYPE_CHECKING, Any
 
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.images import open_image
+from clip_qdrant.models.diffusion_call import own_number
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,18 +22,20 @@ _WHITE = 128
 """From here on a pixel of a mask is repainted, as diffusers has it."""
 
 
-def check_prompt(prompt: Any) -> None:
-    """Refuse what is no text, or a blank one.
+def check_prompts(prompt: Any, negative: Any) -> None:
+    """Refuse what is no text, or a blank one; a negative one may be blank or missing.
 
     Raises:
         ConfigError: it is.
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise ConfigError(f"The prompt is a text that says what the picture should show, got {prompt!r}.")
+    if negative is not None and not isinstance(negative, str):
+        raise ConfigError(f"The negative prompt is a text that says what it should not show, got {negative!r}.")
 
 
-def check_numbers(count: Any, seed: Any, steps: Any) -> None:
-    """Refuse numbers of pictures, seeds and numbers of steps that cannot be.
+def check_numbers(count: Any, seed: Any, steps: Any, guidance: Any) -> None:
+    """Refuse numbers of pictures, seeds, numbers of steps and guidance that cannot be.
 
     Raises:
         ConfigError: they are.
@@ -39,9 +43,11 @@ def check_numbers(count: Any, seed: Any, steps: Any) -> None:
     if not isinstance(count, int) or count < 1:
         raise ConfigError(f"count must be a whole number of at least 1, got {count!r}.")
     if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**63 - count):
-        raise ConfigError(f"seed must be a whole number from 0 on, got {seed!r}.")
+        raise ConfigError(f"seed must be a whole number from 0 to below 2**63, got {seed!r}.")
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise ConfigError(f"steps must be a whole number of at least 1, got {steps!r}.")
+    if guidance is not None and (not isinstance(guidance, (int, float)) or not isfinite(guidance)):
+        raise ConfigError(f"guidance must be a number, got {guidance!r}.")
 
 
 def size_of(pipeline: Any, size: int | tuple[int, int]) -> tuple[int, int]:
@@ -50,9 +56,12 @@ def size_of(pipeline: Any, size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         ConfigError: sides that the model cannot make.
     """
-    width, height = (size, size) if isinstance(size, int) else size
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+        raise ConfigError(f"size is a side or (width, height), in whole pixels, got {size!r}.")
+    width, height = sides
     step = _multiple(pipeline)
-    if any(side % step or not 0 < side <= _LONGEST_SIDE for side in (width, height)):
+    if any(side % step or not 0 < side <= _LONGEST_SIDE for side in sides):
         raise ConfigError(
             f"This model makes pictures whose sides are multiples of {step}, up to {_LONGEST_SIDE}, got "
             f"{width} x {height}. Its own side is {native_side(pipeline)}."
@@ -90,19 +99,37 @@ def mask_of(mask: ImageSource, shape: tuple[int, int], size: tuple[int, int]) ->
     return resized
 
 
-def longest_prompt(pipeline: Any, prompt: str) -> int | None:
-    """How many tokens the text encoder that takes most takes, where a prompt has more; else None."""
-    tokenizers = [part for name, part in pipeline.components.items() if name.startswith("tokenizer") and part]
-    limits = {part: int(part.model_max_length) for part in tokenizers}
-    if not limits or max(limits.values()) >= _UNLIMITED:
+def longest_prompt(pipeline: Any, prompt: str, limit: int | None = None) -> int | None:
+    """How many tokens the text encoder that takes most takes, where a prompt has more; else None.
+
+    Args:
+        pipeline: one of diffusers'.
+        prompt: what it gets.
+        limit: its `max_sequence_length`, where one is given; its own if None.
+    """
+    limit = limit or own_number(pipeline, "max_sequence_length") or _UNLIMITED
+    parts = pipeline.components
+    takes = {
+        part: min(part.model_max_length, limit)
+        for name, part in parts.items()
+        if hasattr(part, "model_max_length") and parts.get(name.replace("tokenizer", "text_encoder")) is not None
+    }
+    if not takes or max(takes.values()) >= _UNLIMITED:
         return None
-    tokenizer = max(limits, key=lambda part: limits[part])
-    return limits[tokenizer] if len(tokenizer(prompt, verbose=False).input_ids) > limits[tokenizer] else None
+    tokenizer = max(takes, key=lambda part: takes[part])
+    return takes[tokenizer] if len(tokenizer(prompt, verbose=False).input_ids) > takes[tokenizer] else None
 
 
 def _multiple(pipeline: Any) -> int:
-    """Of what the sides must be multiples: the autoencoder's factor, and two latents a patch of a transformer."""
-    return int(pipeline.vae_scale_factor) * (2 if getattr(pipeline, "transformer", None) is not None else 1)
+    """Of what the sides must be multiples: the autoencoder's factor, and what the pipelines themselves insist on."""
+    factor = getattr(pipeline, "vae_scale_factor", None)
+    if factor is None:
+        raise ConfigError(
+            f"{type(pipeline).__name__} does not say what sizes it makes: it takes none, and edits nothing. Leave the "
+            "size out."
+        )
+    # Two latents a patch of a transformer; 8 pixels with a U-Net, however small the factor.
+    return int(factor) * 2 if getattr(pipeline, "transformer", None) is not None else lcm(int(factor), 8)
 
 
 def native_side(pipeline: Any) -> int:

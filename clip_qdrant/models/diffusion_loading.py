@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +83,8 @@ def load_pipeline(
         import diffusers
     except ImportError as error:
         raise MissingDependencyError("diffusers", "generate", "Generating images") from error
-    auto: Any = diffusers.AutoPipelineForText2Image
     with quiet_diffusers():
+        auto: Any = diffusers.AutoPipelineForText2Image  # which only now is imported, with reports of its own
         try:
             pipeline = auto.from_pretrained(
                 str(model),
@@ -97,7 +98,7 @@ def load_pipeline(
         except Exception as error:  # the loaders have no common error, and the files are anybody's
             raise _trouble(model, error) from error
         if scheduler is not None:
-            pipeline.scheduler = _scheduler(pipeline, scheduler)
+            pipeline.scheduler = _scheduler(pipeline.scheduler, scheduler)
         for part in pipeline.components.values():
             if hasattr(part, "requires_grad_"):
                 part.requires_grad_(False)
@@ -148,11 +149,18 @@ def _trouble(model: str | Path, error: Exception) -> Exception:
     )
 
 
-def _scheduler(pipeline: Any, name: str) -> Any:
-    known = {one.__name__: one for one in pipeline.scheduler.compatibles}
-    if name not in known:
-        raise ConfigError(f"This model has no scheduler {name!r}. It can use {', '.join(sorted(known))}.")
-    return known[name].from_config(pipeline.scheduler.config)
+def _scheduler(own: Any, name: str) -> Any:
+    import diffusers
+
+    known = {type(own), *own.compatibles}
+    if diffusers.DDPMScheduler in known:  # these two are of that family, too, and are not listed
+        known |= {diffusers.LCMScheduler, diffusers.TCDScheduler}
+    if own.config.get("prediction_type") == "flow_prediction":
+        known = {one for one in known if "use_flow_sigmas" in signature(one).parameters}
+    usable = {one.__name__: one for one in known}
+    if name not in usable:
+        raise ConfigError(f"This model has no scheduler {name!r}. It can use {', '.join(sorted(usable))}.")
+    return usable[name].from_config(own.config)
 
 
 def _save_memory(pipeline: Any, device: torch.device) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clip_qdrant.models.encoder import ClipEncoder
+    from clip_qdrant.types import Encoder
 
     Decode = Callable[[Tensor], Tensor]
     """Clean latents as the scheduler has them -> pixels (n, 3, height, width) in 0 to 1."""
@@ -66,8 +67,8 @@ class ClipGuide:
             raise ConfigError(f"A guide starts and stops at shares of the steps, 0 to 1, got {start!r} to {stop!r}.")
         self.encoder, self.scale = encoder, scale
         self._start, self._stop = start, stop
-        self._toward = _unit(encoder, "toward", [toward])[0]
-        self._away = _unit(encoder, "away", away) if len(away) else np.empty((0, encoder.dim), np.float32)
+        self._toward = unit_rows(encoder, "toward", [toward])[0]
+        self._away = unit_rows(encoder, "away", away) if len(away) else np.empty((0, encoder.dim), np.float32)
 
     @contextmanager
     def watching(self, scheduler: Any, decode: Decode) -> Iterator[list[float]]:
@@ -126,12 +127,18 @@ def _share(scheduler: Any, timestep: Any) -> float:
     return times.index(float(timestep)) / len(times)
 
 
-def _unit(encoder: ClipEncoder, name: str, vectors: Any) -> NDArray[np.float32]:
+def unit_rows(encoder: Encoder, name: str, vectors: Any) -> NDArray[np.float32]:
+    """Vectors (n, dim) of an encoder at unit length.
+
+    Raises:
+        ConfigError: `name` has another shape, or a vector without direction.
+    """
     found = np.asarray(vectors, dtype=np.float64)
     if found.ndim != 2 or found.shape[1] != encoder.dim:
         raise ConfigError(
-            f"{name} has the shape {found.shape[1:] if name == 'toward' else found.shape}, and {encoder.model!r} makes "
-            f"vectors of {encoder.dim}. Give what its embed_texts or embed_images gave."
+            f"{name} has the shape {found.shape[1:] if name == 'toward' else found.shape}, and "
+            f"{encoder.fingerprint.model!r} makes vectors of {encoder.dim}. Give what its embed_texts or embed_images "
+            "gave."
         )
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     if not np.isfinite(found).all() or (lengths < 1e-6).any():
