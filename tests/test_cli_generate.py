@@ -140,7 +140,17 @@ def test_an_interruption_keeps_what_was_made(model, tmp_path, monkeypatch):
     given = ["generate", "a cat", "--model", str(model), "--steps", "2", "--seed", "1", "--count", "5"]
     result = CliRunner().invoke(app, given)
     assert result.exit_code == 130
-    assert len(list((tmp_path / "generated").iterdir())) == 2
+    kept = [line.split("\t")[:2] for line in result.stdout.splitlines()]
+    assert [seed for _, seed in kept] == ["1", "2"]
+    assert {Path(file) for file, _ in kept} == set((tmp_path / "generated").iterdir())
+
+
+def test_a_folder_that_cannot_be_is_said_before_any_work(fails, tmp_path, monkeypatch):
+    from clip_qdrant.models.diffusion import DiffusionGenerator
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(DiffusionGenerator, "generate", lambda *_, **__: pytest.fail("work was done"))
+    assert "Cannot write generated pictures to 'file/made'" in fails("generate", "a cat", "--out", "file/made")
 
 
 def test_what_cannot_be_is_one_line(fails):

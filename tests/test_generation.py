@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import QueryEngineTool
@@ -25,7 +27,7 @@ from clip_qdrant.llamaindex.generation import (
 from clip_qdrant.llamaindex.selector import ZeroShotSelector
 from clip_qdrant.testing import FakeEncoder, FakeGenerator
 from clip_qdrant.types import Generated, ImageGenerator
-from tests.scripted_llm import seen
+from tests.scripted_llm import ScriptedLLM, call, seen
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_a_model_gets_no_more_than_allowed_and_opens_nothing_else(tools, collect
     assert len(pictures(tools.generate_image("red", count=999))) == 4
     assert "There is no image" in text_of(tools.edit_image(str(secret), "red"))
     assert "not an image" in text_of(tools.edit_image("note", "red"))
-    for call in (
+    for wrong in (
         lambda: tools.generate_image("  "),
         lambda: tools.generate_image("red", count="many"),
         lambda: tools.edit_image("", "red"),
@@ -161,7 +163,7 @@ def test_a_model_gets_no_more_than_allowed_and_opens_nothing_else(tools, collect
         lambda: tools.edit_image(collection.search("red")[0].id, "red", strength=float("nan")),
         lambda: tools.vary_image(3),
     ):
-        blocks = call()
+        blocks = wrong()
         assert text_of(blocks).startswith("That did not work") and pictures(blocks) == []
 
 
@@ -185,6 +187,20 @@ def test_agents_call_the_tools_by_their_schemas(tools):
     assert set(by_name["edit_image"].metadata.get_parameters_dict()["properties"]) == {"image", "prompt", "strength"}
     output = asyncio.run(by_name["generate_image"].acall(prompt="red"))
     assert pictures(output.blocks) == [(16, 16)]
+
+
+# What LlamaIndex's workflows ask of pydantic when an agent is made.
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
+def test_an_agent_makes_a_picture_and_sees_it(tools, collection):
+    async def ask(llm):
+        agent = FunctionAgent(tools=tools.to_tool_list(), llm=llm)
+        return await agent.run("Make me a red wall", memory=ChatMemoryBuffer.from_defaults())
+
+    llm = ScriptedLLM(call("generate_image", prompt="a red wall"), "Here it is.")
+    assert str(asyncio.run(ask(llm))) == "Here it is."
+    assert llm.images == [(16, 16)]
+    (made,) = synthetic(collection)
+    assert made.id in llm.text
 
 
 def test_a_generator_is_used_by_one_call_at_a_time(collection, tmp_path):

@@ -1,6 +1,7 @@
 """CLIP in the loop: pictures come nearer to what they are pulled towards, and nothing else changes."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,6 +160,23 @@ def test_the_best_by_another_target(plain, encoder):
     (found,) = best_of(plain.generate, "a cat", encoder, of=6, seed=0, toward=3 * target)
     assert found.seed == 4
     assert found.score == pytest.approx(1, abs=1e-4)
+
+
+def test_what_was_flagged_is_never_the_best(plain, encoder):
+    def make(prompt, **options):
+        made = plain.generate(prompt, **options)
+        return [replace(one, flagged=one.seed != 2) for one in made]
+
+    (best,) = best_of(make, "a cat", encoder, of=3, seed=0)
+    assert best.seed == 2
+    every = best_of(make, "a cat", encoder, of=3, seed=0, keep=3)
+    assert every[1].score >= every[2].score
+
+
+@pytest.mark.parametrize("toward", [np.zeros(256), np.ones(3)])
+def test_a_target_to_rank_by_is_checked_before_any_work(encoder, toward):
+    with pytest.raises(ConfigError, match="toward has"):
+        best_of(lambda *_, **__: pytest.fail("work was done"), "a cat", encoder, toward=toward)
 
 
 def test_more_than_there_are_cannot_be_kept(plain, encoder):

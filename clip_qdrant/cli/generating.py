@@ -180,20 +180,24 @@ def _run(asked: Asked, make: Callable[..., list[Picture]], generator: DiffusionG
 
     parent = None if asked.image is None else str(asked.image.expanduser().absolute())
     made: list[tuple[Picture, str]] = []
+    records_of([], asked.out)  # a folder that cannot be is said before any work
     first = int(np.random.default_rng().integers(2**31)) if asked.seed is None else asked.seed
     seeds = range(first, first + asked.count * asked.best_of, asked.best_of)
-    if asked.store is None:
-        encoder = _encoder(asked, generator)
-        for picture in _pictures(asked, make, encoder, seeds):
-            (record,) = records_of([picture], asked.out, parent=parent)
-            made.append((picture, record.source))
-    else:
-        with open_client(asked.location) as client:
-            collection = open_collection(client, asked.store, asked.clip)
-            for picture in _pictures(asked, make, collection.encoder, seeds):
-                (hit,) = store(collection, [picture], asked.out, parent=parent)
-                made.append((picture, str(hit.source)))
-    _report(made, as_json=as_json)
+    try:
+        if asked.store is None:
+            encoder = _encoder(asked, generator)
+            for picture in _pictures(asked, make, encoder, seeds):
+                (record,) = records_of([picture], asked.out, parent=parent)
+                made.append((picture, record.source))
+        else:
+            with open_client(asked.location) as client:
+                collection = open_collection(client, asked.store, asked.clip)
+                for picture in _pictures(asked, make, collection.encoder, seeds):
+                    (hit,) = store(collection, [picture], asked.out, parent=parent)
+                    made.append((picture, str(hit.source)))
+    finally:
+        if made:
+            _report(made, as_json=as_json)
     if asked.sheet is not None:
         from clip_qdrant.cli.contact_sheet import Row, draw_sheet, save_sheet
 
