@@ -140,6 +140,7 @@ def test_an_interruption_keeps_what_was_made(model, tmp_path, monkeypatch):
     given = ["generate", "a cat", "--model", str(model), "--steps", "2", "--seed", "1", "--count", "5"]
     result = CliRunner().invoke(app, given)
     assert result.exit_code == 130
+    assert "with --seed 3 the rest is made" in result.stderr
     kept = [line.split("\t")[:2] for line in result.stdout.splitlines()]
     assert [seed for _, seed in kept] == ["1", "2"]
     assert {Path(file) for file, _ in kept} == set((tmp_path / "generated").iterdir())

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clip_qdrant.cli import output
-from clip_qdrant.cli.guard import guarded
+from clip_qdrant.cli.guard import INTERRUPTED, guarded
 from clip_qdrant.cli.options import DEFAULT_LOCATION, AsJson, Debug, Location
 from clip_qdrant.errors import ConfigError
 
@@ -195,6 +195,10 @@ def _run(asked: Asked, make: Callable[..., list[Picture]], generator: DiffusionG
                 for picture in _pictures(asked, make, collection.encoder, seeds):
                     (hit,) = store(collection, [picture], asked.out, parent=parent)
                     made.append((picture, str(hit.source)))
+    except KeyboardInterrupt:
+        rest = first + len(made) * asked.best_of
+        output.note(f"Interrupted. What was made is kept; with --seed {rest} the rest is made as it would have been.")
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         if made:
             _report(made, as_json=as_json)
