@@ -2,7 +2,7 @@
 
 python examples/train_pocket/curve.py --data DIR --out OUT
 
-A quarter of the trained concepts, and half of the withheld pairs; the same for each.
+Every so many of the trained concepts, and of the withheld pairs; the same for each U-Net.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=4, help="draw every so many of them")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
     drawn = load_drawn(arguments.data, arguments.out / "art")
     judge, pipeline = load_judge(arguments.out, len(drawn.concepts)), load_pipeline(arguments.out / "pipeline")
-    asked = {
-        "trained": trained_pairs(drawn)[::4],
-        "withheld": torch.from_numpy(np.argwhere(drawn.withheld))[::2],
-    }
+    withheld = torch.from_numpy(np.argwhere(drawn.withheld))
+    asked = {"trained": trained_pairs(drawn)[:: arguments.every], "withheld": withheld[:: arguments.every]}
     for step, folder in checkpoints(arguments.out):
         pipeline.unet = UNet2DConditionModel.from_pretrained(folder).eval()
         for name, pairs in asked.items():
