@@ -39,9 +39,7 @@ def build(clip: Path, layers: int) -> CLIPModel:
         for last in (layer.self_attn.out_proj, layer.mlp.fc2):
             torch.nn.init.zeros_(last.weight)
             torch.nn.init.zeros_(last.bias)
-    model.load_state_dict(
-        {name: one for name, one in known.state_dict().items() if name in model.state_dict()}, strict=False
-    )
+    model.load_state_dict(known.state_dict(), strict=False)
     return model
 
 
