@@ -56,6 +56,8 @@ def test_a_path_is_a_picture_unless_told_otherwise(indexed, swatches):
     assert sources(indexed("search", path, "-n", 1, "--json")) == ["blue.png"]
     as_text = json.loads(indexed("search", path, "-n", 1, "--as", "text", "--json").stdout)
     assert as_text["hits"][0]["score"] < 0.9
+    missing = indexed("search", swatches / "missing.png")
+    assert missing.exit_code == 1 and "There is no picture" in missing.stderr
 
 
 def test_where_and_negative_narrow(indexed):
@@ -140,6 +142,7 @@ def test_delete_wants_one_selection(indexed, arguments):
         (["search", "red"], "There is nothing at"),
         (["info"], "There is nothing at"),
         (["index", "nowhere"], "There is no folder or file 'nowhere'"),
+        (["demo", "--sheet", "."], "'.' is a folder"),
     ],
 )
 def test_what_is_not_there_is_one_line(cli, location, arguments, message):

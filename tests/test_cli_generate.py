@@ -98,6 +98,15 @@ def test_what_is_stored_is_found_and_can_be_left_out(cli):
     assert found("--where", "synthetic == false") == []
 
 
+def test_what_the_pocket_generator_makes_goes_into_a_new_collection_of_the_pocket_clip(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner(env={"QDRANT_URL": None})
+    stored = runner.invoke(app, ["generate", "a red apple, noto style", "--steps", "1", "--store", "made"])
+    assert stored.exit_code == 0, stored.output
+    (made,) = json.loads(runner.invoke(app, ["info", "--json"]).stdout)
+    assert (made["collection"], made["points"], made["model"]) == ("made", 1, "pocket")
+
+
 def test_an_edit_knows_its_parent_and_its_mask(cli):
     Image.new("RGB", (32, 32), "red").save("red.png")
     mask = Image.new("L", (32, 32))
@@ -152,6 +161,8 @@ def test_a_folder_that_cannot_be_is_said_before_any_work(fails, tmp_path, monkey
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(DiffusionGenerator, "generate", lambda *_, **__: pytest.fail("work was done"))
     assert "Cannot write generated pictures to 'file/made'" in fails("generate", "a cat", "--out", "file/made")
+    assert "Cannot write 'file/sheet.png'" in fails("generate", "a cat", "--sheet", "file/sheet.png")
+    assert "'.' is a folder" in fails("generate", "a cat", "--sheet", ".")
 
 
 def test_what_cannot_be_is_one_line(fails):
@@ -159,3 +170,5 @@ def test_what_cannot_be_is_one_line(fails):
     assert "multiples of 8" in fails("generate", "a cat", "--size", "33")
     assert "no such file" in fails("edit", "missing.png", "a cat").lower()
     assert "prompt is a text" in fails("generate", " ")
+    guide = ["--guide", "missing.png", "--clip", "pocket"]
+    assert "There is no picture 'missing.png'" in fails("generate", "a cat", *guide)

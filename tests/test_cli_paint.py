@@ -73,3 +73,5 @@ def test_what_cannot_be_is_one_line(run):
         assert result.exit_code == 1 and "one of both" in result.stderr
     result = CliRunner().invoke(app, ["paint", "words", "--model", "no/such/painter"])
     assert result.exit_code == 1 and "no painter" in result.stderr
+    missing = run("missing.png")
+    assert missing.exit_code == 1 and "There is no picture 'missing.png'" in missing.stderr

@@ -113,10 +113,11 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Search by words or by a picture."""
-    from clip_qdrant.cli.session import open_client, open_collection
+    from clip_qdrant.cli.session import open_client, open_collection, words_or_picture
 
-    is_image = kind == "image" or (kind == "auto" and Path(query).expanduser().is_file())
-    asked: Query = Path(query).expanduser() if is_image else query
+    asked: Query = query
+    if kind != "text":
+        asked = Path(query).expanduser() if kind == "image" else words_or_picture(query)
     with open_client(location, existing=True) as client:
         clip = open_collection(client, collection, model, existing=True)
         hits = clip.search(asked, limit=limit, where=where, negative=negative, using=using)
@@ -232,10 +233,11 @@ def demo(
 ) -> None:
     """Draw 1,400 OpenMoji pictures, index them with the pocket model, search them, and write a contact sheet."""
     from clip_qdrant.cli.art import ATTRIBUTION
-    from clip_qdrant.cli.contact_sheet import draw_sheet, save_sheet
+    from clip_qdrant.cli.contact_sheet import check_place, draw_sheet, save_sheet
     from clip_qdrant.cli.demo import run
     from clip_qdrant.cli.session import open_client, open_encoder
 
+    check_place(sheet)
     with open_client(location) as client:
         shown = run(client, open_encoder("pocket"), progress=output.progress)
     output.demo(shown)

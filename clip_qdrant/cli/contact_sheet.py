@@ -10,6 +10,8 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
 
+from clip_qdrant.errors import ConfigError
+
 COLUMNS = 8
 CELL, MARGIN, HEAD, LINE = 150, 16, 300, 24
 """In pixels: the side of an answer, the space around the rows, the width of the query, the height of a line."""
@@ -55,9 +57,27 @@ def draw_sheet(rows: Sequence[Row], heading: str, footer: str) -> Image.Image:
     return sheet
 
 
+def check_place(path: Path) -> None:
+    """See to it that a file can be written there, before the work is done that it shall show.
+
+    Raises:
+        ConfigError: it is a folder, or its folder cannot be made.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{str(path)!r} is a folder. Name the file for the sheet: {str(path / 'sheet.png')!r}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {str(path)!r}: {error}.") from error
+
+
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a PNG file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a PNG file, whole or not at all.
+
+    Raises:
+        ConfigError: as `check_place`.
+    """
+    check_place(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         sheet.save(unfinished, "PNG")

@@ -51,7 +51,11 @@ Guide = Annotated[
 GuideScale = Annotated[float, typer.Option("--guide-scale", min=0.0, help="How much; above 0.3 pictures break.")]
 Clip = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--clip", help="The CLIP model for --best-of and --guide; that of the collection with --store."),
+    typer.Option(
+        "--clip",
+        help="The CLIP model for --best-of, --guide and a new collection. Otherwise the one of the collection, and "
+        "where there is none 'pocket' for the pocket generator.",
+    ),
 ]
 Store = Annotated[
     Optional[str],  # noqa: UP045
@@ -175,23 +179,29 @@ def _run(asked: Asked, make: Callable[..., list[Picture]], generator: DiffusionG
     """Make the pictures one by one, so that what is done is kept when the rest is interrupted."""
     import numpy as np
 
-    from clip_qdrant.cli.session import open_client, open_collection
+    from clip_qdrant.cli.contact_sheet import check_place
+    from clip_qdrant.cli.session import open_client, open_collection, open_encoder
     from clip_qdrant.collection.synthetic import records_of, store
+    from clip_qdrant.models.encoder import DEFAULT_MODEL
+    from clip_qdrant.models.names import POCKET
 
     parent = None if asked.image is None else str(asked.image.expanduser().absolute())
+    default = POCKET if generator.model == POCKET else DEFAULT_MODEL  # the pocket CLIP knows what that one draws
     made: list[tuple[Picture, str]] = []
-    records_of([], asked.out)  # a folder that cannot be is said before any work
+    records_of([], asked.out)  # a place that cannot be is said before any work
+    if asked.sheet is not None:
+        check_place(asked.sheet)
     first = int(np.random.default_rng().integers(2**31)) if asked.seed is None else asked.seed
     seeds = range(first, first + asked.count * asked.best_of, asked.best_of)
     try:
         if asked.store is None:
-            encoder = _encoder(asked, generator)
+            encoder = None if asked.best_of == 1 and asked.guide is None else open_encoder(asked.clip or default)
             for picture in _pictures(asked, make, encoder, seeds):
                 (record,) = records_of([picture], asked.out, parent=parent)
                 made.append((picture, record.source))
         else:
             with open_client(asked.location) as client:
-                collection = open_collection(client, asked.store, asked.clip)
+                collection = open_collection(client, asked.store, asked.clip, new=default)
                 for picture in _pictures(asked, make, collection.encoder, seeds):
                     (hit,) = store(collection, [picture], asked.out, parent=parent)
                     made.append((picture, str(hit.source)))
@@ -228,26 +238,15 @@ def _pictures(
                 yield make(asked.prompt, **options)[0]
 
 
-def _encoder(asked: Asked, generator: DiffusionGenerator) -> Encoder | None:
-    """The CLIP that is needed, if one is: for the pocket generator the pocket one."""
-    from clip_qdrant.cli.session import open_encoder
-    from clip_qdrant.models.encoder import DEFAULT_MODEL
-    from clip_qdrant.models.names import POCKET
-
-    if asked.best_of == 1 and asked.guide is None:
-        return None
-    return open_encoder(asked.clip or (POCKET if generator.model == POCKET else DEFAULT_MODEL))
-
-
 def _guide(asked: Asked, encoder: Encoder | None) -> ClipGuide | None:
+    from clip_qdrant.cli.session import words_or_picture
     from clip_qdrant.collection.query import query_vector
     from clip_qdrant.models.encoder import ClipEncoder
     from clip_qdrant.models.guidance import ClipGuide
 
     if asked.guide is None or not isinstance(encoder, ClipEncoder):
         return None
-    path = Path(asked.guide).expanduser()
-    return ClipGuide(encoder, query_vector(encoder, path if path.is_file() else asked.guide), scale=asked.guide_scale)
+    return ClipGuide(encoder, query_vector(encoder, words_or_picture(asked.guide)), scale=asked.guide_scale)
 
 
 def _open(model: str, device: str, dtype: str, low_memory: bool) -> DiffusionGenerator:

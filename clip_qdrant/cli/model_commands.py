@@ -179,7 +179,7 @@ def audit(
 ) -> None:
     """Show what a model cannot do with a set of labels, before you rely on it."""
     from clip_qdrant.cli import audit as auditing
-    from clip_qdrant.cli.contact_sheet import save_sheet
+    from clip_qdrant.cli.contact_sheet import check_place, save_sheet
     from clip_qdrant.cli.label_files import names_of
     from clip_qdrant.cli.session import open_client, open_collection, open_encoder
     from clip_qdrant.models.audit import audit as look
@@ -187,6 +187,8 @@ def audit(
     from clip_qdrant.models.zero_shot_prompts import DEFAULT_TEMPLATES
 
     names = names_of(labels)
+    if chart is not None:
+        check_place(chart)
     if collection is None:
         if group_field:
             raise ConfigError("Groups are those of a collection's pictures: name it with --collection.")

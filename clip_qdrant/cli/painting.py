@@ -72,13 +72,12 @@ def paint(
 def _of_queries(queries: list[str], painter: EmbeddingPainter) -> list[tuple[str, Image.Image]]:
     import numpy as np
 
-    from clip_qdrant.cli.session import open_encoder
+    from clip_qdrant.cli.session import open_encoder, words_or_picture
     from clip_qdrant.collection.query import query_vector
 
+    asked = [words_or_picture(query) for query in queries]
     encoder = open_encoder(painter.encoder.model)
     painter.check(encoder.fingerprint)
-    paths = [Path(query).expanduser() for query in queries]
-    asked = [path if path.is_file() else query for path, query in zip(paths, queries, strict=True)]
     vectors = np.stack([query_vector(encoder, one) for one in asked])
     return list(zip(queries, painter.paint(vectors), strict=True))
 

@@ -12,6 +12,7 @@ from clip_qdrant.cli import output
 from clip_qdrant.collection.clip import ClipCollection
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.encoder import DEFAULT_MODEL, ClipEncoder, download_size
+from clip_qdrant.sources.folders import IMAGE_SUFFIXES
 from clip_qdrant.storage.connect import connect
 from clip_qdrant.storage.schema import stored_fingerprint
 from clip_qdrant.storage.vectors import VectorCollection
@@ -57,8 +58,31 @@ def open_encoder(model: str) -> Encoder:
     return ClipEncoder(model)
 
 
-def open_collection(client: QdrantClient, name: str, model: str | None, *, existing: bool = False) -> ClipCollection:
+def words_or_picture(query: str) -> str | Path:
+    """What a user gave as a query: the path of a picture if there is such a file, else words.
+
+    Raises:
+        ConfigError: it is named like a picture, and is not there.
+    """
+    path = Path(query).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise ConfigError(f"There is no picture {query!r}. Check the path, or say in words what it shows.")
+    return query
+
+
+def open_collection(
+    client: QdrantClient, name: str, model: str | None, *, existing: bool = False, new: str = DEFAULT_MODEL
+) -> ClipCollection:
     """A collection with the model that was asked for, or else the one that it was made with.
+
+    Args:
+        client: where it is.
+        name: of the collection.
+        model: what was asked for, if anything was.
+        existing: it has to be there.
+        new: the model for one that is not.
 
     Raises:
         CollectionNotFoundError: it is not there, and `existing` says it must be.
@@ -66,7 +90,7 @@ def open_collection(client: QdrantClient, name: str, model: str | None, *, exist
     stored = None
     if existing or client.collection_exists(name):
         stored = VectorCollection(client, name).fingerprint
-    return ClipCollection(client, name, open_encoder(model or (stored.model if stored else DEFAULT_MODEL)))
+    return ClipCollection(client, name, open_encoder(model or (stored.model if stored else new)))
 
 
 def describe(client: QdrantClient) -> list[dict[str, Any]]:
