@@ -91,6 +91,16 @@ def test_a_training_that_was_killed_ends_where_an_undisturbed_one_does(tmp_path,
     assert not torch.equal(whole.network.first.weight, cut.network.first.weight)
 
 
+def test_what_a_painter_takes_out_of_its_vectors_is_part_of_the_state(tmp_path, one_thread):
+    painter = small()
+    painter.network.fit(torch.randn(50, painter.dim))
+    train_painter(painter, paired, Colours(), tmp_path, options(steps=3, checkpoint_minutes=1e-9))
+    again = small()
+    train_painter(again, paired, Colours(), tmp_path, options(steps=3), resume=True)
+    for one, other in zip(painter.network.buffers(), again.network.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_training_stops_when_it_is_asked_to_and_goes_on(tmp_path, one_thread):
     painter, steps = small(), []
     report = train_painter(

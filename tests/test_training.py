@@ -261,6 +261,16 @@ def test_a_state_is_neither_overwritten_nor_missed_nor_mixed_up(tmp_path):
         train(clip_model(), batch_of, tmp_path, OPTIONS, resume=True)
 
 
+def test_a_run_is_not_resumed_with_another_frozen_tower(tmp_path):
+    options = replace(OPTIONS, freeze=("text",))
+    train(clip_model(), batch_of, tmp_path, options, stop=stop_at(2))
+    other = clip_model()
+    torch.nn.init.ones_(other.text_model.final_layer_norm.bias)
+    with pytest.raises(ConfigError, match=r"frozen weights are others\. Resume it with the model"):
+        train(other, batch_of, tmp_path, options, resume=True)
+    assert train(clip_model(), batch_of, tmp_path, options, resume=True).steps == 12
+
+
 def test_a_run_can_be_given_more_steps(tmp_path):
     train(clip_model(), batch_of, tmp_path, replace(OPTIONS, steps=4))
     report = train(clip_model(), batch_of, tmp_path, replace(OPTIONS, steps=9), resume=True)

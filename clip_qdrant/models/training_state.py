@@ -1,16 +1,18 @@
 """What a run of training must remember to go on after a kill as if it had not happened.
 
 Weights, the optimiser's moments, the averaged and the best weights, and how far it is: one file of safetensors, written
-beside the old one and put in its place.
+beside the old one and put in its place. Of weights that are frozen it has a digest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +57,11 @@ class TrainingState:
         self.optimiser = optimiser
         self._scaler = scaler
         self._options = options
-        # Frozen weights are those that the run started with.
         self._weights: Weights = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        saved = model.state_dict().keys()
+        self._buffers: Weights = {name: one for name, one in model.named_buffers() if name in saved}
+        # Frozen weights are not in the file, which has only to know them again.
+        self._frozen: Weights = {name: one for name, one in model.named_parameters() if not one.requires_grad}
         self._average: Weights = _copy(self._weights) if options.average else {}
         self._best: Weights = {}
 
@@ -115,6 +120,7 @@ class TrainingState:
         from safetensors.torch import save_file
 
         tensors = {f"weights.{name}": one.detach() for name, one in self._weights.items()}
+        tensors |= {f"buffers.{name}": one for name, one in self._buffers.items()}
         tensors |= {f"average.{name}": one for name, one in self._average.items()}
         tensors |= {f"best.{name}": one for name, one in self._best.items()}
         for index, state in self.optimiser.state_dict()["state"].items():
@@ -126,6 +132,7 @@ class TrainingState:
             "best_step": self.best_step,
             "scaler": self._scaler.state_dict(),
             "options": asdict(self._options),
+            "frozen": self._digest,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
@@ -140,11 +147,13 @@ class TrainingState:
         try:
             with safe_open(self.path, framework="pt") as file:
                 facts = json.loads((file.metadata() or {})["state"])
+                frozen = facts["frozen"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, KeyError, ValueError) as error:
             raise ConfigError(f"{str(self.path)!r} is not the state of a training: {error}.") from error
-        self._check(facts["options"], tensors)
+        self._check(facts["options"], tensors, frozen)
         _put(_part(tensors, "weights"), self._weights)
+        _put(_part(tensors, "buffers"), self._buffers)
         _put(_part(tensors, "average"), self._average)
         self._best = {name: tensor.to(self._weights[name].device) for name, tensor in _part(tensors, "best").items()}
         moments: dict[int, dict[str, Tensor]] = {}
@@ -156,7 +165,16 @@ class TrainingState:
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.scores, self.best_step = {int(step): score for step, score in facts["scores"]}, facts["best_step"]
 
-    def _check(self, options: dict[str, Any], tensors: Weights) -> None:
+    @cached_property
+    def _digest(self) -> str:
+        """SHA-256 (hex) over the names and the bytes of the weights that stay as they are."""
+        digest = hashlib.sha256()
+        for name, weight in self._frozen.items():
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _check(self, options: dict[str, Any], tensors: Weights, frozen: str) -> None:
         # Through JSON, as the stored ones went.
         now = json.loads(json.dumps(asdict(self._options)))
         other = sorted(name for name in now if name not in _MAY_CHANGE and now[name] != options.get(name))
@@ -171,6 +189,11 @@ class TrainingState:
             raise ConfigError(
                 f"The training in {str(self.path.parent)!r} is of a model of another shape. Resume it with that model, "
                 "or start another in a new folder."
+            )
+        if frozen != self._digest:
+            raise ConfigError(
+                f"The training in {str(self.path.parent)!r} is of a model whose frozen weights are others. Resume "
+                "it with the model that it was started with, or start another in a new folder."
             )
 
 
