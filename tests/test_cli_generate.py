@@ -1,7 +1,6 @@
 """`clip-qdrant generate` and `edit`, with a small pipeline of diffusers and the pocket CLIP."""
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +13,12 @@ from clip_qdrant.cli.app import app
 from clip_qdrant.models.picture import read_parameters
 from tests import pipelines
 
-pytestmark = [
-    # Importing diffusers' pipelines compiles one of its models in a way that torch no longer likes.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
-    # Its schedulers give tensors to numpy.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:diffusers"),
-]
+pytestmark = pipelines.MARKS
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pipelines.make_sd(tmp_path_factory.mktemp("pipeline"))
+    return pipelines.make_sd(tmp_path_factory.mktemp("pipeline"))
 
 
 @pytest.fixture

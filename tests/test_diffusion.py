@@ -3,7 +3,6 @@
 import logging
 import shutil
 import sys
-import warnings
 
 import diffusers
 import numpy as np
@@ -26,12 +25,7 @@ from clip_qdrant.types import Generated, ImageGenerator
 from tests import pipelines
 from tests.pipelines import SIDE
 
-pytestmark = [
-    # Importing diffusers' pipelines compiles one of its models in a way that torch no longer likes.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
-    # Its schedulers give tensors to numpy.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:diffusers"),
-]
+pytestmark = pipelines.MARKS
 
 PROMPT = "a photo of a cat"
 SEED = 7
@@ -40,13 +34,8 @@ SEED = 7
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipelines")
-    made = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for family in ("sd", "sdxl", "sd3", "flux"):
-            made[family] = getattr(pipelines, f"make_{family}")(root / family)
-        made["checked"] = pipelines.make_sd(root / "checked", checker=True)
-    return made
+    made = {name: getattr(pipelines, f"make_{name}")(root) for name in ("sd", "sdxl", "sd3", "flux")}
+    return {**made, "checked": pipelines.make_sd(root / "checked", checker=True)}
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl", "sd3", "flux"])

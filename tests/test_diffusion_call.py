@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-import warnings
 
 import diffusers
 import pytest
@@ -18,12 +17,7 @@ from clip_qdrant.models.diffusion_call import Step
 from tests import pipelines
 from tests.pipelines import SIDE
 
-pytestmark = [
-    # Importing diffusers' pipelines compiles one of its models in a way that torch no longer likes.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
-    # Its schedulers give tensors to numpy.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:diffusers"),
-]
+pytestmark = pipelines.MARKS
 
 PROMPT = "a photo of a cat"
 SEED = 7
@@ -32,9 +26,7 @@ SEED = 7
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipelines")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return {name: getattr(pipelines, f"make_{name}")(root) for name in ("sd", "sd3", "kontext", "pixart")}
+    return {name: getattr(pipelines, f"make_{name}")(root) for name in ("sd", "sd3", "kontext", "pixart")}
 
 
 @pytest.fixture(scope="module")

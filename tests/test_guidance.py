@@ -1,6 +1,5 @@
 """CLIP in the loop: pictures come nearer to what they are pulled towards, and nothing else changes."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +14,7 @@ from clip_qdrant.models.guidance import ClipGuide
 from tests import pipelines
 from tests.pipelines import SIDE
 
-pytestmark = [
-    # Importing diffusers' pipelines compiles one of its models in a way that torch no longer likes.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
-    # Its schedulers give tensors to numpy.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:diffusers"),
-]
+pytestmark = pipelines.MARKS
 
 SEED = 3
 
@@ -38,15 +32,13 @@ def target(encoder):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipelines")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return {
-            "epsilon": pipelines.make_sd(root / "epsilon"),
-            "v": pipelines.make_sd(root / "v", prediction="v_prediction"),
-            "exploding": pipelines.make_sdxl(root / "exploding"),
-            "flow": pipelines.make_sd3(root / "flow"),
-            "packed": pipelines.make_flux(root / "packed"),
-        }
+    return {
+        "epsilon": pipelines.make_sd(root / "epsilon"),
+        "v": pipelines.make_sd(root / "v", prediction="v_prediction"),
+        "exploding": pipelines.make_sdxl(root / "exploding"),
+        "flow": pipelines.make_sd3(root / "flow"),
+        "packed": pipelines.make_flux(root / "packed"),
+    }
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v", "exploding", "flow", "packed"])

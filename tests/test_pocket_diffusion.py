@@ -13,13 +13,9 @@ from clip_qdrant.llamaindex.generation import ImageGenerationToolSpec, RetrieveO
 from clip_qdrant.models.guidance import ClipGuide
 from clip_qdrant.models.pocket import pocket_path
 from clip_qdrant.testing import FakeEncoder
+from tests import pipelines
 
-pytestmark = [
-    # Importing diffusers' pipelines compiles one of its models in a way that torch no longer likes.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
-    # Its schedulers give tensors to numpy.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:diffusers"),
-]
+pytestmark = pipelines.MARKS
 
 THINGS = ("red apple", "panda", "octopus", "Christmas tree")
 

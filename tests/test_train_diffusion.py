@@ -13,17 +13,13 @@ from diffusers import AutoencoderKL
 
 from clip_qdrant.errors import TrainingError
 from clip_qdrant.models.training_options import TrainingOptions
+from tests import pipelines
 from tests.pocket_data import GENERATORS, make_data, recipe_modules
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"the recipe needs {name}: pip install {name}")
     for name in ("resvg_py", "diffusers")
-] + [
-    # Importing diffusers' pipelines compiles one of its models in a way that torch no longer likes.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
-    # Its schedulers give tensors to numpy.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning:diffusers"),
-]
+] + pipelines.MARKS
 
 
 @pytest.fixture(scope="module")
@@ -242,16 +238,37 @@ def test_a_label_without_a_style_stands_for_the_first_that_is_not_withheld(drawn
 
 def test_the_painter_learns_pictures_from_their_vectors_and_from_their_prompts(recipe, drawn, encoder, known):
     pictures = recipe.generated.as_tensor(drawn.pictures[tuple(drawn.trained.T)])
-    painting = recipe.painter.painting(known, pictures, 3, batch=64, seed=0)
-    again = recipe.painter.painting(known, pictures, 3, batch=64, seed=0)
+    painting = recipe.painter.painting(known, pictures, 3, batch=128, seed=0)
+    again = recipe.painter.painting(known, pictures, 3, batch=128, seed=0)
     assert torch.equal(painting.vectors, again.vectors)
-    assert not torch.equal(painting.vectors, recipe.painter.painting(known, pictures, 4, batch=64, seed=0).vectors)
+    assert not torch.equal(painting.vectors, recipe.painter.painting(known, pictures, 4, batch=128, seed=0).vectors)
     seen = encoder.embed_pixels(painting.pictures)
     assert ((seen * painting.seen_as).sum(1) > 0.999).all()
     of_pictures = (painting.vectors * seen).sum(1) > 0.7
-    assert 16 < of_pictures.sum() < 48  # the others are of texts, which lie apart
+    assert 24 < of_pictures.sum() < 70  # the others are of texts, which lie apart
     texts = torch.cat([known.prompts.flatten(0, 1), known.bare.flatten(0, 1)])
-    assert torch.cdist(painting.vectors[~of_pictures], texts).min(1).values.max() < 1e-3
+    asked = painting.vectors[~of_pictures]
+    moved = torch.cdist(asked, texts).min(1).values > 1e-3
+    assert 8 < moved.sum() < len(asked)
+    styles, pairs = known.styles, known.pairs.tolist()
+    from_another = [
+        known.prompts[:, other] - styles[pairs[other][1]] + styles[pairs[pair][1]]
+        for pair in range(len(pairs))
+        for other in known.siblings[pair]
+    ]
+    assert torch.cdist(asked[moved], torch.cat(from_another)).min(1).values.max() < 1e-3
+
+
+def test_a_prompt_of_another_style_is_moved_towards_what_is_asked_for(known):
+    rng, cosine = random.Random(0), torch.nn.functional.cosine_similarity
+    for pair, others in enumerate(known.siblings):
+        assert {known.pairs[other, 0].item() for other in others} == {known.pairs[pair, 0].item()}
+    near = [cosine(known.shifted(pair, rng), known.prompts[:, pair]).max() for pair in range(len(known.pairs))]
+    before = [
+        cosine(known.prompts[:, others].flatten(0, 1)[:, None], known.prompts[None, :, pair], dim=-1).mean()
+        for pair, others in enumerate(known.siblings)
+    ]
+    assert torch.stack(near).mean() > torch.stack(before).mean() + 0.02
 
 
 def test_the_recipe_makes_a_painter_and_its_report(recipe, drawn, encoder, tmp_path):

@@ -1,6 +1,6 @@
 """Train the pocket painter: vectors of the pocket CLIP, of pictures and of prompts, to pictures of 64 x 64 pixels.
 
-python examples/train_pocket/painter.py --data DIR --out OUT --minutes 30
+python examples/train_pocket/painter.py --data DIR --out OUT --minutes 85
 
 Started again it goes on from the state in OUT.
 """
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from generated import TEMPLATES, Drawn, as_pictures, as_tensor, moved, prompt, sheet
+from generated import STYLES, TEMPLATES, Drawn, as_pictures, as_tensor, moved, prompt, sheet
 from loop import command, printed, started
 from torch import Tensor
 
@@ -25,8 +26,12 @@ from clip_qdrant.models.training_options import TrainingOptions
 VIEWS = 3
 BARE = ("{}", "a {}")
 """Templates without a style, which stand for the first style that a concept has to learn from."""
-FROM_TEXT, BARE_SHARE = 0.5, 0.2
+FROM_TEXT, BARE_SHARE = 0.65, 0.2
+SHIFTED = 0.5
+"""Of the prompts, the share that is another style's, moved by what lies between the two styles' means: what names the
+concept and what names the style then have to be told apart, and a style that was withheld can be asked for."""
 LIKENESS, LOOKED_AT = 50.0, 0.0625
+SIZE = {"hidden": 1024, "channels": 8}
 _SHOWN = 16
 
 
@@ -39,12 +44,31 @@ class Known:
         prompts: (templates, pairs, dim), of what they are asked for as.
         bare: (templates, concepts, dim), of the labels without a style.
         bare_pairs: (concepts,), the pair that a label without a style stands for.
+        pairs: (pairs, 2), of concept and style.
     """
 
     views: Tensor
     prompts: Tensor
     bare: Tensor
     bare_pairs: Tensor
+    pairs: Tensor
+
+    @cached_property
+    def styles(self) -> Tensor:
+        """The mean vector of the prompts of each style, (styles, dim)."""
+        return torch.stack([self.prompts[:, self.pairs[:, 1] == style].mean((0, 1)) for style in range(len(STYLES))])
+
+    @cached_property
+    def siblings(self) -> list[list[int]]:
+        """Of each pair all pairs of its concept."""
+        concepts = self.pairs[:, 0]
+        return [torch.nonzero(concepts == concept).flatten().tolist() for concept in concepts]
+
+    def shifted(self, pair: int, words: random.Random) -> Tensor:
+        """The vector of a prompt of the pair's concept in some style, moved to that of the pair."""
+        other = words.choice(self.siblings[pair])
+        between = self.styles[self.pairs[pair, 1]] - self.styles[self.pairs[other, 1]]
+        return self.prompts[words.randrange(len(self.prompts)), other] + between
 
 
 def known(drawn: Drawn, encoder: ClipEncoder, seed: int) -> Known:
@@ -60,6 +84,7 @@ def known(drawn: Drawn, encoder: ClipEncoder, seed: int) -> Known:
         torch.stack([torch.from_numpy(encoder.embed_texts(texts)) for texts in prompts]),
         torch.stack([torch.from_numpy(encoder.embed_texts(texts)) for texts in bare]),
         torch.searchsorted(concepts, torch.arange(len(drawn.concepts))),
+        torch.tensor(pairs),
     )
 
 
@@ -77,6 +102,8 @@ def painting(known: Known, pictures: Tensor, step: int, batch: int, seed: int) -
         pair = words.randrange(n)
         if words.random() >= FROM_TEXT:
             vectors.append(known.views[words.randrange(len(known.views)), pair])
+        elif words.random() < SHIFTED:
+            vectors.append(known.shifted(pair, words))
         elif words.random() >= BARE_SHARE:
             vectors.append(known.prompts[words.randrange(len(known.prompts)), pair])
         else:
@@ -88,13 +115,14 @@ def painting(known: Known, pictures: Tensor, step: int, batch: int, seed: int) -
 
 
 def run(drawn: Drawn, out: Path, options: TrainingOptions, clip: str | Path = "pocket", batch: int = 128) -> None:
-    """Train on the pairs that are not withheld; writes sheets to look at and the painter to `out`."""
+    """Train on the pairs that are not withheld; writes sheets to look at and the painters on the way to `out`."""
     encoder = ClipEncoder(clip, device="cpu")
     vectors = known(drawn, encoder, options.seed)
     sample = torch.cat([vectors.views[0], vectors.prompts[1]])
     pictures = as_tensor(drawn.pictures[tuple(drawn.trained.T)])
     painter = EmbeddingPainter.untrained(
         encoder.fingerprint,
+        **SIZE,
         sample=sample,
         pictures=((pictures + 1) / 2).repeat(2, 1, 1, 1),
         seed=options.seed,
@@ -118,6 +146,7 @@ def run(drawn: Drawn, out: Path, options: TrainingOptions, clip: str | Path = "p
             found = painted(painter, given)
             off, near = (found - others).abs().mean() / 2, (vectors_of(encoder, found) * seen).sum(1).mean()
             print(f"step {step}  withheld, from {name}: within {off:.4f}, cosine {near:.3f}", flush=True)
+        painter.save(out / f"painter-{step}")
 
     train_painter(
         painter,
@@ -141,4 +170,4 @@ def painted(painter: EmbeddingPainter, vectors: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    command(__doc__, run, minutes=30, learning_rate=5e-4, average=0.99, judge_every=300, precision="bfloat16")
+    command(__doc__, run, minutes=85, learning_rate=5e-4, average=0.999, judge_every=2000, precision="bfloat16")
