@@ -236,7 +236,8 @@ def test_a_label_without_a_style_stands_for_the_first_that_is_not_withheld(drawn
         assert drawn.trained[pair].tolist() == [concept, np.flatnonzero(~drawn.withheld[concept])[0]]
 
 
-def test_the_painter_learns_pictures_from_their_vectors_and_from_their_prompts(recipe, drawn, encoder, known):
+def test_the_painter_learns_pictures_from_their_vectors_and_from_texts(recipe, drawn, encoder, known, monkeypatch):
+    monkeypatch.setattr(recipe.painter, "JITTER", 0.0)
     pictures = recipe.generated.as_tensor(drawn.pictures[tuple(drawn.trained.T)])
     painting = recipe.painter.painting(known, pictures, 3, batch=128, seed=0)
     again = recipe.painter.painting(known, pictures, 3, batch=128, seed=0)
@@ -257,6 +258,23 @@ def test_the_painter_learns_pictures_from_their_vectors_and_from_their_prompts(r
         for other in known.siblings[pair]
     ]
     assert torch.cdist(asked[moved], torch.cat(from_another)).min(1).values.max() < 1e-3
+
+
+def test_some_vectors_of_the_painter_are_moved_a_little_and_the_pictures_stay(recipe, drawn, known, monkeypatch):
+    pictures = recipe.generated.as_tensor(drawn.pictures[tuple(drawn.trained.T)])
+    moved = recipe.painter.painting(known, pictures, 3, batch=128, seed=0)
+    monkeypatch.setattr(recipe.painter, "JITTER", 0.0)
+    plain = recipe.painter.painting(known, pictures, 3, batch=128, seed=0)
+    assert torch.equal(moved.pictures, plain.pictures) and torch.equal(moved.seen_as, plain.seen_as)
+    near = torch.nn.functional.cosine_similarity(moved.vectors, plain.vectors)
+    assert near.min() > 0.7 and 32 < (near < 0.9999).sum() < 96
+
+
+def test_a_phrase_of_the_painter_names_the_concept_with_a_word_more(recipe, drawn):
+    rng = random.Random(0)
+    for concept in drawn.concepts:
+        said = {recipe.painter.phrase(concept, rng) for _ in range(30)}
+        assert len(said) > 5 and all(concept.label in text and text != concept.label for text in said)
 
 
 def test_a_prompt_of_another_style_is_moved_towards_what_is_asked_for(known):
@@ -284,6 +302,6 @@ def test_the_recipe_makes_a_painter_and_its_report(recipe, drawn, encoder, tmp_p
     rows = [*report.pairs(), *report.labels(), *report.another_hand("Nobody", art)]
     counts = [row.split()[-13] for row in rows if "(" in row]
     n, withheld = len(drawn.concepts), int(drawn.withheld.sum())
-    assert counts == [*[str(n)] * 3, *[str(withheld)] * 3, str(n), "3"]
+    assert counts == [*[str(n)] * 3, *[str(withheld)] * 3, *[str(n)] * 2, "3"]
     recipe.painter_report.sheets(report, drawn, tmp_path)
     assert (tmp_path / "painted-withheld.png").exists()

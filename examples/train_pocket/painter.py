@@ -1,6 +1,6 @@
 """Train the pocket painter: vectors of the pocket CLIP, of pictures and of prompts, to pictures of 64 x 64 pixels.
 
-python examples/train_pocket/painter.py --data DIR --out OUT --minutes 85
+python examples/train_pocket/painter.py --data DIR --out OUT --minutes 75
 
 Started again it goes on from the state in OUT.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from concepts import Concept
 from generated import STYLES, TEMPLATES, Drawn, as_pictures, as_tensor, moved, prompt, sheet
 from loop import command, printed, started
 from torch import Tensor
@@ -26,10 +27,16 @@ from clip_qdrant.models.training_options import TrainingOptions
 VIEWS = 3
 BARE = ("{}", "a {}")
 """Templates without a style, which stand for the first style that a concept has to learn from."""
-FROM_TEXT, BARE_SHARE = 0.65, 0.2
-SHIFTED = 0.5
-"""Of the prompts, the share that is another style's, moved by what lies between the two styles' means: what names the
-concept and what names the style then have to be told apart, and a style that was withheld can be asked for."""
+ADJECTIVES = ("red", "orange", "yellow", "green", "blue", "brown", "black", "white", "small", "big", "old", "happy")
+PHRASES = 14
+"""Of each concept, as people may ask for it: with an adjective or a tag beside the label, and without a style."""
+FROM_TEXT, BARE_SHARE = 0.65, 0.55
+JITTER = 0.4
+"""How far half of the vectors are moved at most, in shares of what lies between two others of their kind: a vector that
+was never met is then painted like one near by."""
+SHIFTED = 0.3
+"""Of the texts, the share that are another style's prompts, moved by what lies between the two styles' means, so that
+what names the concept and what names the style have to be told apart."""
 LIKENESS, LOOKED_AT = 50.0, 0.0625
 SIZE = {"hidden": 1024, "channels": 8}
 _SHOWN = 16
@@ -42,7 +49,7 @@ class Known:
     Attributes:
         views: (VIEWS, pairs, dim), of the pictures; the first as they are, the others moved a little.
         prompts: (templates, pairs, dim), of what they are asked for as.
-        bare: (templates, concepts, dim), of the labels without a style.
+        bare: (templates and PHRASES, concepts, dim), of what they are asked for as without a style.
         bare_pairs: (concepts,), the pair that a label without a style stands for.
         pairs: (pairs, 2), of concept and style.
     """
@@ -78,6 +85,8 @@ def known(drawn: Drawn, encoder: ClipEncoder, seed: int) -> Known:
     views = [pictures, *(moved(pictures, rng) for _ in range(VIEWS - 1))]
     prompts = [[prompt(drawn.concepts[index], style, text) for index, style in pairs] for text in TEMPLATES]
     bare = [[text.format(concept.label) for concept in drawn.concepts] for text in BARE]
+    said = random.Random(seed)
+    bare += [[phrase(concept, said) for concept in drawn.concepts] for _ in range(PHRASES)]
     concepts = torch.from_numpy(drawn.trained[:, 0].copy())
     return Known(
         torch.stack([vectors_of(encoder, view) for view in views]),
@@ -86,6 +95,17 @@ def known(drawn: Drawn, encoder: ClipEncoder, seed: int) -> Known:
         torch.searchsorted(concepts, torch.arange(len(drawn.concepts))),
         torch.tensor(pairs),
     )
+
+
+def phrase(concept: Concept, rng: random.Random) -> str:
+    """The label with another word: "a blue whale", "fruit red apple"."""
+    words = [f"a {rng.choice(ADJECTIVES)} {concept.label}", f"{rng.choice(ADJECTIVES)} {concept.label}"]
+    words += [
+        said
+        for tag in rng.sample(concept.tags, min(1, len(concept.tags)))
+        for said in (f"{tag} {concept.label}", f"{concept.label} {tag}")
+    ]
+    return rng.choice(words)
 
 
 @torch.inference_mode()
@@ -100,8 +120,10 @@ def painting(known: Known, pictures: Tensor, step: int, batch: int, seed: int) -
     vectors, picked = [], []
     for _ in range(batch):
         pair = words.randrange(n)
+        others = known.prompts[0]
         if words.random() >= FROM_TEXT:
             vectors.append(known.views[words.randrange(len(known.views)), pair])
+            others = known.views[0]
         elif words.random() < SHIFTED:
             vectors.append(known.shifted(pair, words))
         elif words.random() >= BARE_SHARE:
@@ -111,6 +133,8 @@ def painting(known: Known, pictures: Tensor, step: int, batch: int, seed: int) -
             vectors.append(known.bare[words.randrange(len(known.bare)), concept])
             pair = int(known.bare_pairs[concept])
         picked.append(pair)
+        between = others[words.randrange(n)] - others[words.randrange(n)]
+        vectors[-1] = vectors[-1] + max(0.0, words.uniform(-JITTER, JITTER)) * between
     return Painting(torch.stack(vectors), (pictures[picked] + 1) / 2, known.views[0, picked])
 
 
@@ -170,4 +194,4 @@ def painted(painter: EmbeddingPainter, vectors: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    command(__doc__, run, minutes=85, learning_rate=5e-4, average=0.999, judge_every=2000, precision="bfloat16")
+    command(__doc__, run, minutes=75, learning_rate=5e-4, average=0.999, judge_every=2000, precision="bfloat16")

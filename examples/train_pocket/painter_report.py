@@ -66,6 +66,8 @@ class Report:
         texts = [self._drawn.concepts[index].label for index in concepts]
         seen = self._seen(self._drawn.pictures[tuple(asked.T)])
         yield from self._painted("labels without a style", self._paint(self._encoder.embed_texts(texts)), asked, seen)
+        texts = [f"my shiny {text}" for text in texts]  # words that the painter never learnt from
+        yield from self._painted("labels in other words", self._paint(self._encoder.embed_texts(texts)), asked, seen)
 
     def another_hand(self, name: str, art: dict[str, NDArray[np.uint8]]) -> Iterator[str]:
         """Of pictures' vectors, where no picture of that style was ever learnt from. The style is no question."""
