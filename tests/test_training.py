@@ -156,6 +156,25 @@ def test_a_frozen_tower_stays_as_it_is(tmp_path, tower, parts, chunk):
     assert changed >= {name for name in before if name not in frozen and not name.endswith("k_proj.bias")}
 
 
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_a_frozen_tower_has_no_dropout(tmp_path, tower):
+    seen = []
+
+    def look(model, step):
+        seen.append((model.vision_model.training, model.text_model.training))
+        return model.logit_scale * 0.0
+
+    train(
+        clip_model(),
+        batch_of,
+        tmp_path,
+        replace(OPTIONS, steps=5, judge_every=2, freeze=(tower,)),
+        judge=score,
+        auxiliary=look,
+    )
+    assert seen == [(tower == "text", tower == "image")] * 5
+
+
 def test_the_sigmoid_loss_trains_scale_and_bias(tmp_path):
     model = siglip_model()
     before = weights(model)
@@ -178,6 +197,19 @@ def test_bfloat16_computes_in_it_and_keeps_weights_in_float32(tmp_path):
     alike(exact, weights(rough), 0.03)
 
 
+def test_float16_computes_in_it_and_goes_on_after_a_break(tmp_path):
+    exact, rough, resumed = clip_model(), clip_model(), clip_model()
+    options = replace(OPTIONS, precision="float16")
+    train(exact, batch_of, tmp_path / "exact", OPTIONS)
+    train(rough, batch_of, tmp_path / "rough", options)
+    assert {weight.dtype for weight in rough.parameters()} == {torch.float32}
+    assert not equal(weights(rough), weights(exact))
+    alike(exact, weights(rough), 0.03)
+    train(clip_model(), batch_of, tmp_path / "cut", options, stop=stop_at(5))
+    train(resumed, batch_of, tmp_path / "cut", options, resume=True)
+    assert equal(weights(resumed), weights(rough))
+
+
 def test_patience_ends_training_and_the_best_weights_are_kept(tmp_path):
     scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2])
     seen = []
@@ -191,6 +223,11 @@ def test_patience_ends_training_and_the_best_weights_are_kept(tmp_path):
     assert (report.steps, report.stopped, report.best_step) == (12, "patience", 6)
     assert report.scores == {3: 0.1, 6: 0.9, 9: 0.5, 12: 0.4}
     assert equal(weights(model), seen[1])
+    # Killed before the weights were stored, it does not train on.
+    resumed = clip_model()
+    again = train(resumed, batch_of, tmp_path, replace(OPTIONS, steps=100, patience=2), judge=judge, resume=True)
+    assert (again.steps, again.stopped, again.best_step) == (12, "patience", 6)
+    assert equal(weights(resumed), seen[1])
 
 
 def test_the_last_weights_can_be_asked_for_instead(tmp_path):
@@ -232,18 +269,25 @@ def test_progress_tells_of_every_step(tmp_path):
     assert max(rates) == pytest.approx(1e-3) and rates[-1] < 0.2e-3
 
 
-@pytest.mark.parametrize(
-    ("pixels", "rate", "what"), [(float("nan"), 1e-3, "loss of step 2"), (float("inf"), 1e-3, "loss of step 2")]
-)
-def test_a_loss_that_is_no_number_stops_training_and_keeps_the_state(tmp_path, pixels, rate, what):
+@pytest.mark.parametrize("pixels", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_training_and_keeps_the_state(tmp_path, pixels):
     def batches(step):
         batch = batch_of(step)
         return replace(batch, pixels=batch.pixels * pixels) if step == 2 else batch
 
-    with pytest.raises(TrainingError, match=rf"The {what} is not a number.*learning rate \(0.001\)"):
+    with pytest.raises(TrainingError, match=r"The loss of step 2 is not a number\. .* rate than 0\.001\. The state of"):
         train(clip_model(), batches, tmp_path, replace(OPTIONS, checkpoint_minutes=1e-9))
     resumed = train(clip_model(), batch_of, tmp_path, replace(OPTIONS, checkpoint_minutes=1e-9), resume=True)
     assert len(resumed.losses) == 10
+
+
+def test_a_gradient_that_is_no_number_stops_training_and_speaks_of_no_state_where_there_is_none(tmp_path):
+    def steep(model, step):  # the root of nothing has no slope
+        return ((model.logit_scale - model.logit_scale.detach()) * float(step == 2)).abs().sqrt()
+
+    with pytest.raises(TrainingError, match=r"The gradient of step 0 .* precision='float32'\.$"):
+        train(clip_model(), batch_of, tmp_path, replace(OPTIONS, precision="bfloat16"), auxiliary=steep)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_state_is_neither_overwritten_nor_missed_nor_mixed_up(tmp_path):
@@ -254,6 +298,10 @@ def test_a_state_is_neither_overwritten_nor_missed_nor_mixed_up(tmp_path):
         train(clip_model(), batch_of, tmp_path, OPTIONS)
     with pytest.raises(ConfigError, match=r"was started with learning_rate=0\.001, seed=0"):
         train(clip_model(), batch_of, tmp_path, replace(OPTIONS, seed=1, learning_rate=1e-4), resume=True)
+    with pytest.raises(
+        ConfigError, match="was started with keep_best=True"
+    ):  # the best weights are kept or they are not
+        train(clip_model(), batch_of, tmp_path, replace(OPTIONS, keep_best=False), judge=score, resume=True)
     with pytest.raises(ConfigError, match="model of another shape"):
         train(siglip_model(), batch_of, tmp_path, OPTIONS, resume=True)
     (tmp_path / "training.safetensors").write_bytes(b"half a file")

@@ -131,7 +131,7 @@ def train(
     Raises:
         ConfigError: there is no state to resume from, or it is that of other options or another model; or there is one
             and it was not asked for.
-        TrainingError: the loss or its gradient is not a number; the state in `out` is of before.
+        TrainingError: the loss or its gradient is not a number; the state in `out`, if there is one yet, is of before.
     """
     run = _Run(model, out, options, resume=resume)
     return run.go(batches, judge, auxiliary, progress or (lambda _: None), stop or (lambda: False))
@@ -166,7 +166,7 @@ class _Run:
         forked = torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
         with forked, ThreadPoolExecutor(1, "clip-qdrant-batches") as pool:
             ahead = pool.submit(batches, state.step)
-            while self.share < 1:
+            while self.share < 1 and not self._out_of_patience:
                 start = time.perf_counter()
                 rate = options.rate(self.share)
                 # The next batch is made, pictures decoded and all, while this one is learnt from.
@@ -180,15 +180,16 @@ class _Run:
                 if judge is not None and (last or state.step % options.judge_every == 0):
                     score = self._judged(judge)
                 progress(Progress(state.step, min(self.share, 1.0), state.seconds / 60, loss, rate, score))
-                out_of_patience = options.patience is not None and state.without_better >= options.patience
                 asked = bool(self._workers.same(float(stop())))
                 due = self._workers.same(state.seconds - saved) > 60 * options.checkpoint_minutes
-                if last or asked or out_of_patience or due:
+                if last or asked or self._out_of_patience or due:
                     self._workers.by_first(state.save)
                     saved = state.seconds
-                if asked or (out_of_patience and not last):
-                    stopped = "asked" if asked else "patience"
+                if asked:
+                    stopped = "asked"
                     break
+        if stopped != "asked" and self.share < 1:
+            stopped = "patience"
         best = state.best_step if judge is not None and options.keep_best else None
         state.give_weights(best=best is not None)
         self._model.eval()
@@ -200,10 +201,17 @@ class _Run:
         used = self._options.share(self._state.step, self._state.seconds)
         return used if self._options.minutes is None else self._workers.same(used)
 
+    @property
+    def _out_of_patience(self) -> bool:
+        patience = self._options.patience
+        return patience is not None and self._state.without_better >= patience
+
     def _step(self, batch: Batch, rate: float, auxiliary: Callable[[Any, int], Tensor] | None) -> float:
         step, options, optimiser = self._state.step, self._options, self._state.optimiser
         torch.manual_seed(options.seed * 1_000_003 + step)  # dropout, too, shall be the same after a resume
         self._model.train()
+        for tower in self._frozen:  # without dropout: it is to be learnt from as it is
+            tower.eval()
         optimiser.zero_grad(set_to_none=True)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -300,9 +308,10 @@ class _Run:
 
     def _prepare_loss(self) -> None:
         """Freeze towers, and give a model made for the other loss what this one needs."""
-        for name, parameter in self._model.named_parameters():
-            if any(name.startswith(_PARTS[tower]) for tower in self._options.freeze):
-                parameter.requires_grad_(False)
+        parts = tuple(prefix for tower in self._options.freeze for prefix in _PARTS[tower])
+        self._frozen = [module for name, module in self._model.named_children() if parts and name.startswith(parts)]
+        for module in self._frozen:
+            module.requires_grad_(False)
         if self._options.loss == "sigmoid" and getattr(self._model, "logit_bias", None) is None:
             raise ConfigError(
                 f"The sigmoid loss needs a model with a logit_bias, such as SigLIP, got {type(self._model).__name__}. "
@@ -313,8 +322,9 @@ class _Run:
             self._model.logit_bias.requires_grad_(False)
 
     def _not_a_number(self, what: str) -> TrainingError:
+        rough = "" if self._options.precision == "float32" else ", or with precision='float32'"
+        kept = f" The state of before is in {str(self._state.path)!r}." if self._state.path.exists() else ""
         return TrainingError(
-            f"The {what} of step {self._state.step} is not a number. Lower the learning rate "
-            f"({self._options.learning_rate:g}), or use precision='float32'; the state before is in "
-            f"{str(self._state.path)!r}."
+            f"The {what} of step {self._state.step} is not a number. Begin anew with a lower learning rate than "
+            f"{self._options.learning_rate:g}{rough}.{kept}"
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "training.safetensors"
 # What may be different after a resume: how long, where and in which pieces, but not what is computed.
-_MAY_CHANGE = {"steps", "minutes", "chunk", "checkpoint_minutes", "patience", "keep_best", "device"}
+_MAY_CHANGE = {"steps", "minutes", "chunk", "checkpoint_minutes", "patience", "device"}
 Weights = dict[str, Tensor]
 
 
