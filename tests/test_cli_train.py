@@ -269,6 +269,27 @@ def test_pictures_that_look_alike_stay_together(base, tmp_path, capsys):
     assert "80 of them look like another one" in capsys.readouterr().err
 
 
+def test_the_card_says_where_pairs_are_from(base, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    result = run(".", "--base", base, "--out", tmp_path / "new", "--steps", 1, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert f"Pictures of the folder {folder.name!r}, captions beside them. " in card
+    none = {"caption_field": None, "concept_field": None, "where": None}
+    (tmp_path / "list.csv").touch()
+    told = training.data_of(tmp_path / "list.csv", None, **{**none, "caption_field": "title", "concept_field": "kind"})
+    assert told == (
+        "Pictures and captions of the manifest 'list.csv'; column 'title'; those with the same 'kind' show the same."
+    )
+    told = training.data_of(folder, "swatches", **{**none, "where": "year > 2000"})
+    assert told == f"Pictures of the folder {folder.name!r}, captions from 'text' of 'swatches'; where year > 2000."
+
+
+def test_a_process_that_is_not_the_first_says_what_it_failed_by(base, tmp_path):
+    result = run(tmp_path / "nowhere", "--base", base, "--out", tmp_path / "new", env={"RANK": "1"})
+    assert result.exit_code == 1 and "Error in process 1: There is no folder or file" in result.stderr
+
+
 def test_epochs_are_steps_of_the_batches_there_are():
     assert training.steps_of(None, 640, 64) == 100
     assert training.steps_of(0.5, 100, 10) == 5
@@ -297,7 +318,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, kept, message, capsys):
         (tmp_path / "new.training").mkdir()
         (tmp_path / "new.training" / "training.safetensors").touch()
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(typer.Exit) as stopped, training.stopping(tmp_path / "new") as stop:
+    with pytest.raises(typer.Exit) as stopped, training.stopping(tmp_path / "new.training") as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop()
         signal.raise_signal(signal.SIGINT)

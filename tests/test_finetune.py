@@ -128,7 +128,56 @@ def test_what_cannot_be_is_refused_before_anything_is_done(base, parts, tmp_path
 def test_a_run_that_blows_up_keeps_what_was_there(base, parts, tmp_path):
     with pytest.raises(TrainingError, match="not a number"):
         finetune(base, parts, tmp_path / "new", replace(OPTIONS, learning_rate=1e30, warmup=0.0), batch=16)
-    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.iterdir())  # of a state there had been none yet
+
+
+def test_what_would_be_refused_after_hours_is_refused_at_once(base, parts, tmp_path, monkeypatch):
+    finetune(base, parts, tmp_path / "begun", OPTIONS, batch=16, stop=stopped_after(1))
+    monkeypatch.setattr(finetuning, "load_trainable", lambda *_, **__: pytest.fail("it was begun"))
+    with pytest.raises(ConfigError, match="Go on with resume"):
+        finetune(base, parts, tmp_path / "begun", OPTIONS, batch=16)
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        finetune(base, parts, tmp_path / "new", OPTIONS, batch=16, resume=True)
+
+
+def test_two_trainings_into_one_folder_do_not_mix(base, parts, tmp_path):
+    script = f"""
+import sys
+from clip_qdrant.collection.finetune_run import alone_in
+from pathlib import Path
+with alone_in(Path({str(tmp_path / "new.training")!r})):
+    print("at it", flush=True)
+    sys.stdin.read()
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, text=True, env=env) as other:
+        assert other.stdout.readline() == "at it\n"
+        with pytest.raises(ConfigError, match=r"Another process is training in '.*new\.training'\. Wait until"):
+            finetune(base, parts, tmp_path / "new", OPTIONS, batch=16)
+        other.kill()
+    assert finetune(base, parts, tmp_path / "new", replace(OPTIONS, steps=2), batch=16).saved
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_the_card_has_all_that_the_weights_follow_from(base, parts, tmp_path):
+    lost = replace(parts.train[0], image=tmp_path / "gone.png", content="gone")
+    given = Parts([*parts.train, lost], parts.judge, parts.test)
+    options = replace(OPTIONS, steps=8, judge_every=3, patience=5, freeze=("text",), warmup=0.1)
+
+    def mined(pairs):
+        return []
+
+    finetune(base, given, tmp_path / "new", options, batch=16, keep=0.5, hard_negatives=mined, data="Swatches.")
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert f"Swatches. {len(parts.train)} pairs of an image" in card  # without the one that is gone
+    for row in (
+        *("budget | 8 steps", "steps | 8", "patience | 5", "judge_every | 3", "freeze | text", "warmup | 0.1"),
+        *("plateau | 0.4", "batch | 16", "keep | 0.5", f"pairs to judge by | {len(parts.judge)}"),
+        *(f"augmentation | {Augmentation()}", f"hard_negatives | {mined.__qualname__}"),
+    ):
+        assert f"| {row} |" in card
+    few = finetune(base, given, tmp_path / "few", replace(OPTIONS, steps=1), batch=16)
+    assert few.saved and "16 pairs of an image" in (tmp_path / "few" / "README.md").read_text()
 
 
 def stopped_after(steps):
@@ -151,6 +200,8 @@ def test_a_run_goes_on_only_with_what_it_was_begun_with(base, parts, tmp_path):
         (base, said, 16, "another pairs. Resume"),
         (base, parts, 8, r"another batch \(16, now 8\)"),
         (tmp_path / "other", parts, 16, "another base model. Resume"),
+        (base, Parts(parts.train, parts.test, parts.judge), 16, "another judge's part. Resume"),
+        (base, Parts(parts.train, parts.judge, parts.test[1:]), 16, "another test part. Resume"),
     ):
         with pytest.raises(ConfigError, match=message):
             finetune(model, given, tmp_path / "cut", OPTIONS, batch=batch, resume=True)

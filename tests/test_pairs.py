@@ -146,6 +146,11 @@ def test_pictures_that_look_alike_become_one_concept():
     assert grouped[2] == grouped[3] == grouped[5] == "green"
     assert grouped[4] == ""
     assert group_near_duplicates([], FakeEncoder()) == []
+    broken = Pair("none.png", ("x",), content="gone")
+    with_broken = [broken, *pairs[:2], broken, *pairs[2:]]
+    found = group_near_duplicates(with_broken, FakeEncoder(), threshold=0.98)
+    assert [pair.concept for pair in found] == ["", *grouped[:2], "", *grouped[2:]]
+    assert group_near_duplicates([broken], FakeEncoder()) == [broken]
 
 
 def test_the_order_of_pictures_does_not_name_their_group():

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from clip_qdrant.cli.output import note
+from clip_qdrant.cli import output
 from clip_qdrant.errors import ClipQdrantError
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -24,7 +24,7 @@ def guarded(command: _Command) -> _Command:
         try:
             command(*args, debug=debug, **kwargs)
         except KeyboardInterrupt:
-            note("Interrupted. What was written is kept; the same command goes on from there.")
+            output.note("Interrupted. What was written is kept; the same command goes on from there.")
             raise typer.Exit(INTERRUPTED) from None
         except (typer.Exit, typer.Abort):
             raise
@@ -32,7 +32,7 @@ def guarded(command: _Command) -> _Command:
             if debug:
                 raise
             kind = "" if isinstance(error, ClipQdrantError) else f"{type(error).__name__}: "
-            note(f"Error: {kind}{error}")
+            output.error(f"{kind}{error}")
             raise typer.Exit(1) from None
 
     return run  # type: ignore[return-value]

@@ -98,8 +98,8 @@ def train(
     """Adapt a CLIP or SigLIP model to your own pictures and captions, and measure what it gained."""
     from clip_qdrant.cli import train as training
     from clip_qdrant.collection.finetune import finetune
+    from clip_qdrant.collection.finetune_run import check_out
     from clip_qdrant.models.device import pick_device
-    from clip_qdrant.models.training_model import check_free
     from clip_qdrant.models.training_options import TrainingOptions
 
     if [epochs, steps, minutes].count(None) < 2:
@@ -119,10 +119,9 @@ def train(
         device=device,
     )
     pick_device(device)
-    check_free(out)
-    pairs = training.pairs_of(
-        data, collection, location, caption_field=caption_field, concept_field=concept_field, where=where
-    )
+    state = check_out(out, resume=resume)
+    fields = {"caption_field": caption_field, "concept_field": concept_field, "where": where}
+    pairs = training.pairs_of(data, collection, location, **fields)
     parts = training.parts_of(pairs, base, near_duplicates, test=test_share, judge=judge_share, seed=seed)
     if by_epochs:
         options = replace(options, steps=training.steps_of(epochs, len(parts.train), batch))
@@ -130,7 +129,7 @@ def train(
     with (
         training.fast_numbers(),
         mined if hard_negatives else nullcontext() as negatives,
-        training.stopping(out) as stop,
+        training.stopping(state) as stop,
         training.progress() as show,
     ):
         result = finetune(
@@ -143,7 +142,7 @@ def train(
             hard_negatives=negatives,
             resume=resume,
             half=half,
-            data=f"Pictures with captions from {data.name!r}.",
+            data=training.data_of(data, collection, **fields),
             progress=show,
             stop=stop,
         )

@@ -31,7 +31,16 @@ _SHOWN = 5
 def note(message: str) -> None:
     """A line for the person, not for the pipe."""
     if is_first_process():
-        Console(stderr=True, soft_wrap=True).print(_printable(message), markup=False, highlight=False)
+        _print_aside(message)
+
+
+def error(message: str) -> None:
+    """What a command failed by; every process of a training tells, as each may fail by itself."""
+    _print_aside(f"Error: {message}" if is_first_process() else f"Error in process {os.environ['RANK']}: {message}")
+
+
+def _print_aside(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(_printable(message), markup=False, highlight=False)
 
 
 def is_first_process() -> bool:

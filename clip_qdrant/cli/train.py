@@ -74,10 +74,31 @@ def pairs_of(
     return pairs
 
 
+def data_of(
+    data: Path, collection: str | None, *, caption_field: str | None, concept_field: str | None, where: str | None
+) -> str:
+    """What `pairs_of` gives, in words, for the model card."""
+    name = data.resolve().name  # of "." as well
+    if collection is not None:
+        told = [f"Pictures of the folder {name!r}, captions from {caption_field or CAPTION!r} of {collection!r}"]
+    elif _is_manifest(data):
+        told = [f"Pictures and captions of the manifest {name!r}"]
+        told += [f"column {caption_field!r}"] if caption_field else []
+    else:
+        told = [f"Pictures of the folder {name!r}, captions beside them"]
+    told += [f"where {where}"] if where else []
+    told += [f"those with the same {concept_field!r} show the same"] if concept_field else []
+    return "; ".join(told) + "."
+
+
+def _is_manifest(data: Path) -> bool:
+    return data.is_file() and data.suffix.lower() not in IMAGE_SUFFIXES
+
+
 def _records(data: Path, caption_field: str | None, where: str | None) -> Iterator[Record]:
     if where is not None:
         raise ConfigError("--where filters the points of a collection: name it with --collection.")
-    if data.is_file() and data.suffix.lower() not in IMAGE_SUFFIXES:
+    if _is_manifest(data):
         return records_from(data, caption_column=caption_field, exif=False)
     if caption_field is not None:
         raise ConfigError("--caption-field is for a collection or a manifest; in a folder captions are files.")
@@ -165,7 +186,7 @@ def progress() -> Iterator[Callable[[TrainingProgress], None]]:
 
 
 @contextmanager
-def stopping(out: Path) -> Iterator[Callable[[], bool]]:
+def stopping(state: Path) -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C was pressed: the first one lets the step end and its state be kept, the second one does not."""
     pressed = False
 
@@ -180,7 +201,7 @@ def stopping(out: Path) -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: pressed
     except KeyboardInterrupt:
-        kept = out.with_name(f"{out.name}.training").joinpath(CHECKPOINT).exists()
+        kept = (state / CHECKPOINT).exists()
         cure = "with --resume goes on from the last state" if kept else "begins anew; nothing was kept"
         output.note(f"Stopped at once. The same command {cure}.")
         raise typer.Exit(INTERRUPTED) from None

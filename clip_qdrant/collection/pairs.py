@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from clip_qdrant.errors import ConfigError, ImageError
-from clip_qdrant.images import content_hash
+from clip_qdrant.images import content_hash, decode_ahead
 from clip_qdrant.models.training_pairs import Pair
 from clip_qdrant.storage.points import CAPTION, CONTENT_HASH, IMAGE, MODALITY
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from clip_qdrant.storage.filters import Where
     from clip_qdrant.storage.vectors import VectorCollection
-    from clip_qdrant.types import Encoder, Record
+    from clip_qdrant.types import Encoder, Record, Vectors
 
 _logger = logging.getLogger(__name__)
 _ROWS = 2048
@@ -153,27 +155,26 @@ def split(pairs: Sequence[Pair], *, test: float = 0.1, judge: float = 0.1, seed:
 def group_near_duplicates(pairs: Sequence[Pair], encoder: Encoder, *, threshold: float = 0.98) -> list[Pair]:
     """Give pictures that look the same one concept, so that a split keeps them together, and no loss sets them apart.
 
+    Pictures that cannot be opened look like no other.
+
     Args:
-        pairs: whose pictures can all be opened.
+        pairs: their pictures are opened, one after the other.
         encoder: to compare them with.
         threshold: the cosine from which two pictures are the same.
-
-    Raises:
-        ImageError: a picture cannot be opened.
     """
     if not pairs:
         return []
-    vectors = encoder.embed_images([pair.image for pair in pairs])
+    opened, vectors = _embedded(pairs, encoder)
     first = np.arange(len(pairs))
     known: dict[str, int] = {}
     for index, pair in enumerate(pairs):
         if pair.concept:
             _join(first, index, known.setdefault(pair.concept, index))
-    for start in range(0, len(pairs), _ROWS):
+    for start in range(0, len(opened), _ROWS):
         rows, columns = np.nonzero(vectors[start : start + _ROWS] @ vectors.T >= threshold)
         for row, column in zip(rows + start, columns, strict=True):
             if row < column:
-                _join(first, int(row), int(column))
+                _join(first, opened[row], opened[column])
     heads = [_head(first, index) for index in range(len(pairs))]
     groups: dict[int, list[Pair]] = {}
     for head, pair in zip(heads, pairs, strict=True):
@@ -189,6 +190,20 @@ def group_near_duplicates(pairs: Sequence[Pair], encoder: Encoder, *, threshold:
         replace(pair, concept=names[head]) if len(groups[head]) > 1 else pair
         for head, pair in zip(heads, pairs, strict=True)
     ]
+
+
+def _embedded(pairs: Sequence[Pair], encoder: Encoder) -> tuple[list[int], Vectors]:
+    """Which pictures can be opened, and their vectors."""
+    opened: list[int] = []
+
+    def decoded() -> Iterator[Image]:
+        for index, image in enumerate(decode_ahead((pair.image for pair in pairs), min_side=encoder.image_side)):
+            if not isinstance(image, ImageError):
+                opened.append(index)
+                yield image
+
+    vectors = encoder.embed_images(decoded())  # which fills the list
+    return opened, vectors
 
 
 def _add(found: dict[str, Pair], pair: Pair) -> None:

@@ -30,6 +30,21 @@ _MAY_CHANGE = {"steps", "minutes", "chunk", "checkpoint_minutes", "patience", "d
 Weights = dict[str, Tensor]
 
 
+def check_state(path: Path, *, resume: bool) -> None:
+    """See to it that there is a state to resume from, or else none that would be lost.
+
+    Raises:
+        ConfigError: see `training.train`.
+    """
+    there = path.exists()
+    if resume and not there:
+        raise ConfigError(f"There is nothing to resume in {str(path.parent)!r}. Start without resume.")
+    if there and not resume:
+        raise ConfigError(
+            f"{str(path.parent)!r} has the state of a training. Go on with resume, or use another folder."
+        )
+
+
 class TrainingState:
     """The state of a run.
 
@@ -76,13 +91,7 @@ class TrainingState:
         Raises:
             ConfigError: see `training.train`.
         """
-        there = self.path.exists()
-        if resume and not there:
-            raise ConfigError(f"There is nothing to resume in {str(self.path.parent)!r}. Start without resume.")
-        if there and not resume:
-            raise ConfigError(
-                f"{str(self.path.parent)!r} has the state of a training. Go on with resume, or use another folder."
-            )
+        check_state(self.path, resume=resume)
         if resume:
             self._load()
 

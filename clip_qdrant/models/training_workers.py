@@ -21,6 +21,7 @@ class Workers:
     Attributes:
         count: how many processes there are.
         device: which is this one's, or None where there is but one process.
+        is_first: whether this is the one that writes.
     """
 
     def __init__(self, device: str) -> None:
@@ -33,6 +34,11 @@ class Workers:
                 raise MissingDependencyError("accelerate", "train", "Training in several processes") from error
             state = PartialState(cpu=device == "cpu")
             self.count, self._index, self.device = state.num_processes, state.process_index, state.device
+
+    @property
+    def is_first(self) -> bool:
+        """See the class."""
+        return self._index == 0
 
     def part(self, tensor: Tensor) -> Tensor:
         """This process's rows of a batch."""
@@ -69,7 +75,7 @@ class Workers:
 
     def by_first(self, action: Callable[[], None]) -> None:
         """Done by the first process, and awaited by the others."""
-        if self._index == 0:
+        if self.is_first:
             action()
         if self.count > 1:
             torch.distributed.barrier()
