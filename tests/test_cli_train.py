@@ -22,7 +22,7 @@ from clip_qdrant.cli import train as training
 from clip_qdrant.cli.app import app
 from clip_qdrant.collection.clip import ClipCollection
 from clip_qdrant.collection.mining import MinedNegatives
-from clip_qdrant.collection.pairs import pairs_from_records, split
+from clip_qdrant.collection.pairs import Parts, pairs_from_records, split
 from clip_qdrant.images import content_hash
 from clip_qdrant.models.encoder import ClipEncoder
 from clip_qdrant.models.training_model import load_trainable
@@ -213,10 +213,14 @@ def test_negatives_are_not_taken_from_what_is_held_out(tmp_path):
     parts = split(pairs_from_records(records_in(pictures, exif=False)), test=0.3, judge=0.2)
     with connect(tmp_path / "store") as client:
         ClipCollection(client, "noise", FakeEncoder()).add(records_in(pictures, exif=False))
-    with training.negatives_of("noise", str(tmp_path / "store"), parts, None, None) as negatives:
+    fields = {"caption_field": None, "concept_field": None, "where": None}
+    with training.negatives_of("noise", str(tmp_path / "store"), parts, **fields) as negatives:
         texts = negatives(parts.train)
     learnt = {caption for pair in parts.train for caption in pair.captions}
     assert len(texts) > 10 and set(texts) <= learnt
+    chosen = {**fields, "where": "file_name == '7.png' or file_name == '8.png'"}
+    with training.negatives_of("noise", str(tmp_path / "store"), Parts(parts.train, [], []), **chosen) as few:
+        assert set(few(parts.train)) == {"noise 7", "noise 8"}
 
 
 def test_a_neighbour_that_shares_any_caption_is_no_wrong_answer():
@@ -288,6 +292,12 @@ def test_the_card_says_where_pairs_are_from(base, folder, tmp_path, monkeypatch)
 def test_a_process_that_is_not_the_first_says_what_it_failed_by(base, tmp_path):
     result = run(tmp_path / "nowhere", "--base", base, "--out", tmp_path / "new", env={"RANK": "1"})
     assert result.exit_code == 1 and "Error in process 1: There is no folder or file" in result.stderr
+
+
+@pytest.mark.parametrize(("patience", "steps", "told"), [(2, 300, True), (2, 301, False), (None, 1, False)])
+def test_patience_that_cannot_run_out_is_told_of(capsys, patience, steps, told):
+    training.check_patience(patience, 100, steps)
+    assert ("Lower --judge-every" in capsys.readouterr().err) == told
 
 
 def test_epochs_are_steps_of_the_batches_there_are():

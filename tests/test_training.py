@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -181,6 +182,16 @@ def test_the_sigmoid_loss_trains_scale_and_bias(tmp_path):
     report = train(model, batch_of, tmp_path, replace(OPTIONS, steps=40, loss="sigmoid", learning_rate=3e-3))
     assert report.losses[-1] < report.losses[0]
     assert not torch.equal(model.logit_bias, before["logit_bias"])
+
+
+@pytest.mark.parametrize(("start", "most"), [(117.3, 117.3), (59.9, 60.0)])
+def test_a_temperature_rises_to_its_limit_and_is_never_pulled_below_where_it_starts(tmp_path, start, most):
+    model = siglip_model()
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(start))
+    options = replace(OPTIONS, loss="sigmoid", max_scale=60.0, average=0.0)
+    train(model, batch_of, tmp_path, options, auxiliary=lambda model, step: -100 * model.logit_scale.sum())
+    assert float(model.logit_scale.detach().exp()) == pytest.approx(most, rel=1e-5)
 
 
 def test_the_sigmoid_loss_needs_a_bias(tmp_path):

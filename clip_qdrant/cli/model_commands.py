@@ -125,7 +125,8 @@ def train(
     parts = training.parts_of(pairs, base, near_duplicates, test=test_share, judge=judge_share, seed=seed)
     if by_epochs:
         options = replace(options, steps=training.steps_of(epochs, len(parts.train), batch))
-    mined = training.negatives_of(collection, location, parts, caption_field, concept_field)
+    training.check_patience(patience, judge_every, options.steps)
+    mined = training.negatives_of(collection, location, parts, **fields)
     with (
         training.fast_numbers(),
         mined if hard_negatives else nullcontext() as negatives,

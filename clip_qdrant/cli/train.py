@@ -127,11 +127,26 @@ def steps_of(epochs: float | None, count: int, batch: int) -> int:
     return max(1, round(epochs * count / min(batch, count)))
 
 
+def check_patience(patience: int | None, judge_every: int, steps: int | None) -> None:
+    """Say so where a training is over before it can run out of patience."""
+    if patience is not None and steps is not None and (patience + 1) * judge_every >= steps:
+        output.note(
+            f"--patience {patience} cannot end it before its {steps:,} steps are done, as it is judged every "
+            f"{judge_every:,}. Lower --judge-every."
+        )
+
+
 @contextmanager
 def negatives_of(
-    collection: str | None, location: str, parts: Parts, caption_field: str | None, concept_field: str | None
+    collection: str | None,
+    location: str,
+    parts: Parts,
+    *,
+    caption_field: str | None,
+    concept_field: str | None,
+    where: str | None,
 ) -> Iterator[HardNegatives]:
-    """Hard negatives out of the collection, of what is learnt from alone.
+    """Hard negatives out of those points of the collection that are learnt from.
 
     Raises:
         ConfigError: there is no collection to take them from.
@@ -143,6 +158,7 @@ def negatives_of(
             VectorCollection(client, collection),
             caption_field=caption_field or CAPTION,
             concept_field=concept_field,
+            where=where,
             held_out=[pair.content for pair in (*parts.judge, *parts.test)],
         )
 

@@ -144,6 +144,7 @@ class _Run:
         self._device = self._workers.device or pick_device(options.device)
         self._model = model.to(self._device).float()
         self._prepare_loss()
+        self._highest_scale = max(math.log(options.max_scale), float(model.logit_scale.detach()))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimiser = adamw(trained, options)
         self._trained = trained
@@ -230,7 +231,7 @@ class _Run:
         self._scaler.step(optimiser)
         self._scaler.update()
         with torch.no_grad():
-            self._model.logit_scale.clamp_(max=math.log(options.max_scale))
+            self._model.logit_scale.clamp_(max=self._highest_scale)
             self._state.follow()
         return loss
 

@@ -37,7 +37,8 @@ class TrainingOptions:
         image_weight: of a further InfoNCE between images of one concept; 0 for none.
         image_scale: the inverse temperature of that.
         clip_norm: gradients longer than this are shortened to it.
-        max_scale: the highest inverse temperature that can be learnt.
+        max_scale: the highest inverse temperature that can be learnt; of a model that starts higher, as SigLIP's do,
+            the one it starts with.
         checkpoint_minutes: how often the state is written.
         judge_every: after how many steps the judge is asked.
         patience: stop after so many judgements without a better one; None: never.
