@@ -18,6 +18,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from clip_qdrant.cli import session
 from clip_qdrant.cli import train as training
 from clip_qdrant.cli.app import app
 from clip_qdrant.collection.clip import ClipCollection
@@ -313,11 +314,14 @@ def test_an_option_is_refused_before_the_pictures_are_read(base, tmp_path):
     assert run(tmp_path, "--base", base, "--out", tmp_path / "new", "--batch", 0).exit_code == 2
 
 
-def test_an_unknown_base_and_a_taken_folder_are_named(base, folder, tmp_path):
+def test_an_unknown_base_and_a_taken_folder_are_named(base, folder, tmp_path, monkeypatch):
     result = run(folder, "--base", tmp_path / "nobody", "--out", tmp_path / "new")
     assert result.exit_code == 1 and "nobody" in result.stderr and "Traceback" not in result.stderr
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine").touch()
+    monkeypatch.setattr(session, "download_size", lambda model: 605_000_000)
+    result = run(folder, "--base", tmp_path / "nobody", "--out", tmp_path / "new")
+    assert "nobody (605 MB to download)" in result.stderr
     result = run(folder, "--base", base, "--out", tmp_path / "taken")
     assert result.exit_code == 1 and "is there already" in result.stderr
 

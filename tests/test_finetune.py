@@ -167,12 +167,28 @@ def test_the_card_has_all_that_the_weights_follow_from(base, parts, tmp_path):
     def mined(pairs):
         return []
 
-    finetune(base, given, tmp_path / "new", options, batch=16, keep=0.5, hard_negatives=mined, data="Swatches.")
+    finetune(
+        base,
+        given,
+        tmp_path / "new",
+        options,
+        batch=16,
+        keep=0.5,
+        hard_negatives=mined,
+        data="Swatches.",
+        revision="v2",
+    )
     card = (tmp_path / "new" / "README.md").read_text()
     assert f"Swatches. {len(parts.train)} pairs of an image" in card  # without the one that is gone
     for row in (
         *("budget | 8 steps", "steps | 8", "patience | 5", "judge_every | 3", "freeze | text", "warmup | 0.1"),
-        *("plateau | 0.4", "batch | 16", "keep | 0.5", f"pairs to judge by | {len(parts.judge)}"),
+        *(
+            "revision of the base model | v2",
+            "plateau | 0.4",
+            "batch | 16",
+            "keep | 0.5",
+            f"pairs to judge by | {len(parts.judge)}",
+        ),
         *(f"augmentation | {Augmentation()}", f"hard_negatives | {mined.__qualname__}"),
     ):
         assert f"| {row} |" in card

@@ -176,6 +176,17 @@ def test_a_frozen_tower_has_no_dropout(tmp_path, tower):
     assert seen == [(tower == "text", tower == "image")] * 5
 
 
+def test_options_that_this_training_cannot_follow_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="patience=2 needs a judge"):
+        train(clip_model(), batch_of, tmp_path, replace(OPTIONS, patience=2))
+    model = clip_model()
+    model.eyes = model.vision_model
+    del model.vision_model, model.visual_projection
+    with pytest.raises(ConfigError, match=r"CLIPModel has no part .* tower of image \(vision_…, visual_…\)"):
+        train(model, batch_of, tmp_path, replace(OPTIONS, freeze=("image",)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_sigmoid_loss_trains_scale_and_bias(tmp_path):
     model = siglip_model()
     before = weights(model)

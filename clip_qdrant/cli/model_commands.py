@@ -97,6 +97,7 @@ def train(
 ) -> None:
     """Adapt a CLIP or SigLIP model to your own pictures and captions, and measure what it gained."""
     from clip_qdrant.cli import train as training
+    from clip_qdrant.cli.session import announce
     from clip_qdrant.collection.finetune import finetune
     from clip_qdrant.collection.finetune_run import check_out
     from clip_qdrant.models.device import pick_device
@@ -125,6 +126,7 @@ def train(
     parts = training.parts_of(pairs, base, near_duplicates, test=test_share, judge=judge_share, seed=seed)
     if by_epochs:
         options = replace(options, steps=training.steps_of(epochs, len(parts.train), batch))
+    announce(base)
     training.check_patience(patience, judge_every, options.steps)
     mined = training.negatives_of(collection, location, parts, **fields)
     with (

@@ -52,10 +52,15 @@ def connect_with_key(location: str, api_key: str | None) -> ManagedQdrantClient:
 
 def open_encoder(model: str) -> Encoder:
     """Load a model, and announce what has to be downloaded for it."""
+    announce(model)
+    return ClipEncoder(model)
+
+
+def announce(model: str) -> None:
+    """Say what has to be downloaded for a model, if anything."""
     size = download_size(model)
     if size != 0:
         output.note(f"Model: {model} ({'of unknown size' if size is None else f'{size / 1e6:,.0f} MB'} to download)")
-    return ClipEncoder(model)
 
 
 def words_or_picture(query: str) -> str | Path:

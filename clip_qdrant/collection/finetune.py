@@ -165,7 +165,8 @@ def finetune(
         after = evaluate(trainable, parts.test) if parts.test else None
         result = FinetuneReport(before, after, report, keep, saved=True, problems=problems)
         batching = {name: begun[name] for name in ("batch", "images_per_concept", "augmentation", "hard_negatives")}
-        recipe = _recipe(options, report, len(parts.judge), **batching, keep=keep)
+        at = {} if revision is None else {"revision of the base model": revision}
+        recipe = at | _recipe(options, report, len(parts.judge), **batching, keep=keep)
         card = model_card(
             base=trainable.name if not Path(trainable.name).is_absolute() else Path(trainable.name).name,
             data=data,

@@ -129,10 +129,12 @@ def train(
         stop: asked after every step; when it says so, the state is written and training ends.
 
     Raises:
-        ConfigError: there is no state to resume from, or it is that of other options or another model; or there is one
-            and it was not asked for.
+        ConfigError: there is no state to resume from, or it is that of other options or another model; there is one
+            and it was not asked for; the options are not for this model, or have patience without a judge.
         TrainingError: the loss or its gradient is not a number; the state in `out`, if there is one yet, is of before.
     """
+    if options.patience is not None and judge is None:
+        raise ConfigError(f"patience={options.patience!r} needs a judge. Give one, or leave patience out.")
     run = _Run(model, out, options, resume=resume)
     return run.go(batches, judge, auxiliary, progress or (lambda _: None), stop or (lambda: False))
 
@@ -309,8 +311,15 @@ class _Run:
 
     def _prepare_loss(self) -> None:
         """Freeze towers, and give a model made for the other loss what this one needs."""
-        parts = tuple(prefix for tower in self._options.freeze for prefix in _PARTS[tower])
-        self._frozen = [module for name, module in self._model.named_children() if parts and name.startswith(parts)]
+        self._frozen: list[torch.nn.Module] = []
+        for tower in self._options.freeze:
+            parts = [one for name, one in self._model.named_children() if name.startswith(_PARTS[tower])]
+            if not parts:
+                raise ConfigError(
+                    f"{type(self._model).__name__} has no part that is named as a tower of {tower} "
+                    f"({'…, '.join(_PARTS[tower])}…), so it cannot be frozen. Leave freeze out."
+                )
+            self._frozen += parts
         for module in self._frozen:
             module.requires_grad_(False)
         if self._options.loss == "sigmoid" and getattr(self._model, "logit_bias", None) is None:
