@@ -45,17 +45,24 @@ class Workers:
         return tensor.tensor_split(self.count)[self._index]
 
     def gather(self, mine: Tensor, total: int) -> Tensor:
-        """The rows of all processes in order, (total, dim); gradients go back to where the rows come from."""
+        """The rows of all processes in order, (total, dim).
+
+        The gradient of this process's rows is the sum over processes: each has the same loss, and so the same gradient.
+        """
         if self.count == 1:
             return mine
-        from torch.distributed.nn.functional import all_gather
-
         # Gathering takes equal shapes; of a batch that does not divide evenly the first parts are longer by one row.
         room = -(-total // self.count)
-        padded = torch.nn.functional.pad(mine, (0, 0, 0, room - len(mine)))
+        padded = torch.nn.functional.pad(mine.detach(), (0, 0, 0, room - len(mine)))
         lengths = [len(part) for part in torch.empty(total).tensor_split(self.count)]
-        gathered = all_gather(padded)  # type: ignore[no-untyped-call]
-        return torch.cat([rows[:length] for rows, length in zip(gathered, lengths, strict=True)])
+        gathered = [torch.empty_like(padded) for _ in lengths]
+        torch.distributed.all_gather(gathered, padded)
+        parts = [rows[:length] for rows, length in zip(gathered, lengths, strict=True)]
+        own = mine.view_as(mine)
+        if own.requires_grad:
+            own.register_hook(lambda gradient: gradient * self.count)  # type: ignore[no-untyped-call]
+        parts[self._index] = own
+        return torch.cat(parts)
 
     def add_up(self, parameters: Sequence[Tensor]) -> None:
         """Let each process have the sum of all processes' gradients."""
