@@ -11,11 +11,9 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from clip_qdrant.errors import ConfigError, StorageLockedError
 from clip_qdrant.models.training_model import check_free
-from clip_qdrant.models.training_state import CHECKPOINT, check_state
+from clip_qdrant.models.training_state import CHECKPOINT, check_state, hash_tensors
 from clip_qdrant.storage.edge.lock import LOCK_NAME, FolderLock
 
 if TYPE_CHECKING:
@@ -80,12 +78,8 @@ def begun_with(start: Mapping[str, Tensor], parts: Parts, **batches: int | str) 
         parts: with another judge or test part, the weights would be chosen by pictures that they are tested on.
         batches: what else the batches follow from, by name.
     """
-    weights = hashlib.sha256()
-    for name in sorted(start):
-        weights.update(name.encode())
-        weights.update(start[name].flatten().view(torch.uint8).numpy().data)
     return {
-        "base model": weights.hexdigest(),
+        "base model": hash_tensors(start),
         **batches,
         "number of pairs": len(parts.train),
         "pairs": _content(parts.train),

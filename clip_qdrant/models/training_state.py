@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -176,12 +176,7 @@ class TrainingState:
 
     @cached_property
     def _digest(self) -> str:
-        """SHA-256 (hex) over the names and the bytes of the weights that stay as they are."""
-        digest = hashlib.sha256()
-        for name, weight in self._frozen.items():
-            digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return hash_tensors(self._frozen)
 
     def _check(self, options: dict[str, Any], tensors: Weights, frozen: str) -> None:
         # Through JSON, as the stored ones went.
@@ -204,6 +199,15 @@ class TrainingState:
                 f"The training in {str(self.path.parent)!r} is of a model whose frozen weights are others. Resume "
                 "it with the model that it was started with, or start another in a new folder."
             )
+
+
+def hash_tensors(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over the names and the bytes of weights, in order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _copy(weights: Weights) -> Weights:
