@@ -372,6 +372,8 @@ def test_minutes_are_a_budget_over_all_parts(tmp_path, monkeypatch):
         ({"freeze": ("image", "text")}, "not both"),
         ({"freeze": ("vision",)}, "'image' or 'text'"),
         ({"judge_every": -1}, "judge_every"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 2**32}, "seed must be at least 0"),
     ],
 )
 def test_options_that_cannot_be_used(wrong, message):

@@ -14,6 +14,7 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.device import DTYPES
 
 Tower = Literal["image", "text"]
+_SEEDS = 2**32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class TrainingOptions:
         judge_every: after how many steps the judge is asked.
         patience: stop after so many judgements without a better one; None: never.
         keep_best: give the weights that the judge found best instead of the last.
-        seed: of dropout; what is in the batches is up to them.
+        seed: of dropout, from 0 to 2**32 - 1; what is in the batches is up to them.
         device: "auto" or a name of torch's.
     """
 
@@ -85,6 +86,8 @@ class TrainingOptions:
             raise ConfigError(f"loss must be 'info_nce' or 'sigmoid', got {self.loss!r}.")
         if self.precision not in DTYPES:
             raise ConfigError(f"precision must be one of {', '.join(map(repr, DTYPES))}, got {self.precision!r}.")
+        if not 0 <= self.seed < _SEEDS:
+            raise ConfigError(f"seed must be at least 0 and below {_SEEDS:,}, got {self.seed!r}.")
         if not set(self.freeze) < {"image", "text"}:
             raise ConfigError(f"freeze may name 'image' or 'text', not both, got {self.freeze!r}.")
 
