@@ -1,6 +1,6 @@
 """Train the pocket painter: vectors of the pocket CLIP, of pictures and of prompts, to pictures of 64 x 64 pixels.
 
-python examples/train_pocket/painter.py --data DIR --out OUT --minutes 75
+python examples/train_pocket/painter.py --data DIR --out OUT --minutes 100
 
 Started again it goes on from the state in OUT.
 """
@@ -194,4 +194,4 @@ def painted(painter: EmbeddingPainter, vectors: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    command(__doc__, run, minutes=75, learning_rate=5e-4, average=0.999, judge_every=2000, precision="bfloat16")
+    command(__doc__, run, minutes=100, learning_rate=5e-4, average=0.999, judge_every=2000, precision="bfloat16")
