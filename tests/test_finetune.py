@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from clip_qdrant import ClipCollection, connect
 from clip_qdrant.collection import finetune as finetuning
 from clip_qdrant.collection.finetune import finetune
+from clip_qdrant.collection.mining import MinedNegatives
 from clip_qdrant.collection.pairs import Parts, pairs_from_records, split
 from clip_qdrant.errors import ConfigError, ModelNotFoundError, TrainingError
 from clip_qdrant.models.augmentation import Augmentation
@@ -24,6 +26,7 @@ from clip_qdrant.models.encoder import ClipEncoder
 from clip_qdrant.models.training_model import load_trainable, save_trained
 from clip_qdrant.models.training_options import TrainingOptions
 from clip_qdrant.sources import records_in
+from clip_qdrant.testing import FakeEncoder
 from tests.checkpoints import make_clip
 
 COLOURS = {"red": (230, 30, 30), "green": (20, 200, 40), "blue": (30, 40, 220), "grey": (128, 128, 128)}
@@ -138,6 +141,45 @@ def test_what_would_be_refused_after_hours_is_refused_at_once(base, parts, tmp_p
         finetune(base, parts, tmp_path / "begun", OPTIONS, batch=16)
     with pytest.raises(ConfigError, match="nothing to resume"):
         finetune(base, parts, tmp_path / "new", OPTIONS, batch=16, resume=True)
+
+
+def test_a_model_that_another_process_wrote_in_the_meantime_is_refused_before_training(
+    base, parts, tmp_path, monkeypatch
+):
+    load = finetuning.load_trainable
+
+    def slow(*given, **options):
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "config.json").write_text("{}")
+        return load(*given, **options)
+
+    monkeypatch.setattr(finetuning, "load_trainable", slow)
+    monkeypatch.setattr(finetuning, "train", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(ConfigError, match="new"):
+        finetune(base, parts, tmp_path / "new", OPTIONS, batch=16)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_state_of_something_else_is_refused(base, parts, tmp_path):
+    finetune(base, parts, tmp_path / "new", OPTIONS, batch=16, stop=stopped_after(1))
+    (tmp_path / "new.training" / "begun.json").unlink()
+    with pytest.raises(ConfigError, match="has a state that `finetune` has not begun"):
+        finetune(base, parts, tmp_path / "new", OPTIONS, batch=16, resume=True)
+
+
+def test_a_place_that_cannot_be_written_is_refused(base, parts, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"Cannot write to '.*new\.training'"):
+        finetune(base, parts, tmp_path / "file" / "new", OPTIONS, batch=16)
+
+
+def test_a_run_is_not_resumed_with_hard_negatives_of_other_settings(base, parts, tmp_path):
+    with connect(":memory:") as client:
+        vectors = ClipCollection(client, "pictures", FakeEncoder()).vectors
+        two, three = (MinedNegatives(vectors, per_pair=count) for count in (2, 3))
+        finetune(base, parts, tmp_path / "new", OPTIONS, batch=16, hard_negatives=two, stop=stopped_after(1))
+        with pytest.raises(ConfigError, match="begun with another hard_negatives"):
+            finetune(base, parts, tmp_path / "new", OPTIONS, batch=16, hard_negatives=three, resume=True)
 
 
 def test_two_trainings_into_one_folder_do_not_mix(base, parts, tmp_path):

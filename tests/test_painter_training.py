@@ -121,7 +121,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_state_before(t
         return Painting(painting.vectors, painting.pictures * (float("nan") if step == 3 else 1))
 
     often = options(steps=10, checkpoint_minutes=1e-9)
-    with pytest.raises(TrainingError, match=r"loss of step 3 is nan\. Lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"loss of step 3 is not a number\. Begin anew with a lower"):
         train_painter(small(), breaks, Colours(), tmp_path, often)
     painter = small()
     report = train_painter(painter, paired, Colours(), tmp_path, often, resume=True)

@@ -107,7 +107,7 @@ def test_the_loop_goes_on_where_it_was_stopped(recipe, tmp_path):
 
 def test_the_loop_says_which_step_went_wrong(recipe, tmp_path):
     model = torch.nn.Linear(1, 1)
-    with pytest.raises(TrainingError, match="step 0 is nan"):
+    with pytest.raises(TrainingError, match="step 0 is not a number"):
         recipe.loop.learn(model, lambda step: model.weight.sum() * float("nan"), tmp_path, options())
 
 

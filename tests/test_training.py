@@ -341,6 +341,14 @@ def test_a_run_is_not_resumed_with_another_frozen_tower(tmp_path):
     assert train(clip_model(), batch_of, tmp_path, options, resume=True).steps == 12
 
 
+def test_a_state_with_other_buffers_is_refused(tmp_path):
+    model = clip_model()
+    model.register_buffer("seen", torch.ones(3))
+    train(model, batch_of, tmp_path, OPTIONS, stop=stop_at(2))
+    with pytest.raises(ConfigError, match="model of another shape"):
+        train(clip_model(), batch_of, tmp_path, OPTIONS, resume=True)
+
+
 def test_a_run_can_be_given_more_steps(tmp_path):
     train(clip_model(), batch_of, tmp_path, replace(OPTIONS, steps=4))
     report = train(clip_model(), batch_of, tmp_path, replace(OPTIONS, steps=9), resume=True)

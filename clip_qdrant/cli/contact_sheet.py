@@ -61,7 +61,7 @@ def check_place(path: Path) -> None:
     """See to it that a file can be written there, before the work is done that it shall show.
 
     Raises:
-        ConfigError: it is a folder, or its folder cannot be made.
+        ConfigError: it is a folder, or its folder cannot be made or written to.
     """
     if path.is_dir():
         raise ConfigError(f"{str(path)!r} is a folder. Name the file for the sheet: {str(path / 'sheet.png')!r}.")
@@ -69,6 +69,8 @@ def check_place(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"Cannot write {str(path)!r}: {error}.") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"Cannot write {str(path)!r}: its folder may not be written to.")
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:

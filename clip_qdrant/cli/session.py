@@ -69,11 +69,15 @@ def words_or_picture(query: str) -> str | Path:
     Raises:
         ConfigError: it is named like a picture, and is not there.
     """
-    path = Path(query).expanduser()
-    if path.is_file():
-        return path
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise ConfigError(f"There is no picture {query!r}. Check the path, or say in words what it shows.")
+    # Of os, not of pathlib: a sentence may begin with a tilde, and be longer than a path can be.
+    path = os.path.expanduser(query)
+    if os.path.isfile(path):
+        return Path(path)
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        raise ConfigError(
+            f"There is no picture {query!r}. Check the path, or say in words what it shows (in a search, --as text "
+            "takes it for words)."
+        )
     return query
 
 

@@ -144,6 +144,8 @@ def finetune(
             progress(now)
 
     with alone_in(state) if workers.is_first else nullcontext():
+        if workers.is_first:
+            check_out(out, resume=resume)  # another process may have been done in the meantime
         if resume:
             check_begun(begun, state)
         trainable.model.to(device)  # the base model, too, is measured where it is fast
@@ -166,7 +168,7 @@ def finetune(
         result = FinetuneReport(before, after, report, keep, saved=True, problems=problems)
         batching = {name: begun[name] for name in ("batch", "images_per_concept", "augmentation", "hard_negatives")}
         at = {} if revision is None else {"revision of the base model": revision}
-        recipe = at | _recipe(options, report, len(parts.judge), **batching, keep=keep)
+        recipe = at | _recipe(options, report, len(parts.judge), **batching, keep=keep, half=half)
         card = model_card(
             base=trainable.name if not Path(trainable.name).is_absolute() else Path(trainable.name).name,
             data=data,

@@ -11,7 +11,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_qdrant.errors import ConfigError, StorageLockedError
+from clip_qdrant.collection.mining import MinedNegatives
+from clip_qdrant.errors import ConfigError, StorageError, StorageLockedError
 from clip_qdrant.models.training_model import check_free
 from clip_qdrant.models.training_state import CHECKPOINT, check_state, hash_tensors
 from clip_qdrant.storage.edge.lock import LOCK_NAME, FolderLock
@@ -50,24 +51,27 @@ def alone_in(state: Path) -> Iterator[None]:
     """Keep other processes out of the folder of a run; where no state comes of it, nothing stays.
 
     Raises:
-        ConfigError: another process is at it.
+        ConfigError: another process is at it, or the folder cannot be written.
     """
-    state.mkdir(parents=True, exist_ok=True)
     try:
+        state.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(state)
     except StorageLockedError as error:
         raise ConfigError(
             f"Another process is training in {str(state)!r}. Wait until it is done, or name another folder."
         ) from error
+    except (OSError, StorageError) as error:
+        raise ConfigError(f"Cannot write to {str(state)!r}: {error}. Name another folder.") from error
     try:
         yield
     finally:
-        lock.release()
         if not (state / CHECKPOINT).exists():
-            for name in (_BEGUN, LOCK_NAME):
-                (state / name).unlink(missing_ok=True)
+            # While it is locked, so that nobody else is in it. Windows keeps the lock's file, which is open.
             with suppress(OSError):  # something that is not ours
+                for name in (_BEGUN, LOCK_NAME):
+                    (state / name).unlink(missing_ok=True)
                 state.rmdir()
+        lock.release()
 
 
 def begun_with(start: Mapping[str, Tensor], parts: Parts, **batches: int | str) -> dict[str, int | str]:
@@ -99,9 +103,12 @@ def check_begun(begun: Mapping[str, int | str], state: Path) -> None:
     """See to it that a run goes on with what it was begun with.
 
     Raises:
-        ConfigError: it was begun with something else.
+        ConfigError: it was begun with something else, or by something else.
     """
-    before = json.loads((state / _BEGUN).read_text("utf-8"))
+    path = state / _BEGUN
+    if not path.is_file():
+        raise ConfigError(f"{str(state)!r} has a state that `finetune` has not begun. Name another folder.")
+    before = json.loads(path.read_text("utf-8"))
     for name, value in begun.items():
         if before.get(name) != value:
             said = f" ({before.get(name)!r}, now {value!r})" if isinstance(value, int) else ""
@@ -112,8 +119,10 @@ def check_begun(begun: Mapping[str, int | str], state: Path) -> None:
 
 
 def name_of(part: object) -> str:
-    """What a part of the recipe is; of a dataclass all its settings, of anything else what it is called."""
-    return repr(part) if is_dataclass(part) else getattr(part, "__qualname__", type(part).__qualname__)
+    """What a part of the recipe is: of those of this package all their settings, of anything else what it is called."""
+    if is_dataclass(part) or isinstance(part, MinedNegatives):
+        return repr(part)
+    return getattr(part, "__qualname__", type(part).__qualname__)
 
 
 def _content(pairs: Sequence[Pair]) -> str:

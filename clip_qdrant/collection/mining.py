@@ -59,6 +59,10 @@ class MinedNegatives:
         self._held_out = frozenset(held_out)
         self._known: dict[str, tuple[str, ...]] = {}
 
+    def __repr__(self) -> str:
+        fields = f"caption_field={self._caption!r}, concept_field={self._concept!r}, where={self._where!r}"
+        return f"MinedNegatives(per_pair={self._per_pair}, ceiling={self._ceiling}, {fields})"
+
     def __call__(self, pairs: Sequence[Pair]) -> list[str]:
         """The texts for a batch, each once; for a pair that the collection does not have, none."""
         new = {pair.content: pair for pair in pairs if pair.content and pair.content not in self._known}

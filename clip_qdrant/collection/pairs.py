@@ -158,7 +158,7 @@ def group_near_duplicates(pairs: Sequence[Pair], encoder: Encoder, *, threshold:
     Pictures that cannot be opened look like no other.
 
     Args:
-        pairs: their pictures are opened, one after the other.
+        pairs: their pictures are opened, a few at a time.
         encoder: to compare them with.
         threshold: the cosine from which two pictures are the same.
     """

@@ -89,7 +89,7 @@ def train_painter(
     Raises:
         ConfigError: the painter is for another encoder; a batch of shapes that do not fit; a `likeness` below 0
             or a `looked_at` outside of 0 to 1; or the state in `out`: see `training_loop.learn`.
-        TrainingError: the loss or its gradient is not a number; the state in `out` is of before.
+        TrainingError: the loss or its gradient is not a number; the state in `out`, if there is one yet, is of before.
     """
     painter.check(encoder.fingerprint)
     if not likeness >= 0:

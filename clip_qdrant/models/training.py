@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clip_qdrant.errors import ConfigError, TrainingError
+from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.device import pick_device
 from clip_qdrant.models.losses import backward_in_chunks, image_info_nce, info_nce, sigmoid_loss
 from clip_qdrant.models.towers_transformers import vectors_of
@@ -121,8 +121,8 @@ def train(
         batches: what to learn from.
         out: a folder for the state of the run; the model itself is written by `training_model.save_trained`.
         options: how.
-        resume: go on from the state in `out`. The weights are then the same as those of a run without the break, to
-            the bit on one thread.
+        resume: go on from the state in `out`, with a model of the weights that the run began with. The weights are
+            then the same as those of a run without the break, to the bit on one thread.
         judge: asked every `judge_every` steps and at the end.
         auxiliary: a further loss of (model, step), added to that of the batch: a teacher to follow, say.
         progress: called after every step.
@@ -224,12 +224,12 @@ class _Run:
             torch.autograd.backward(self._scaler.scale(more / self._workers.count))
             loss = loss + float(more.detach())
         if not math.isfinite(loss):
-            raise self._not_a_number("loss")
+            raise self._state.not_a_number("loss")
         self._workers.add_up(self._trained)
         self._scaler.unscale_(optimiser)
         length = torch.nn.utils.clip_grad_norm_(self._trained, options.clip_norm)
         if not self._scaler.is_enabled() and not torch.isfinite(length):  # with a scaler such steps are left out
-            raise self._not_a_number("gradient")
+            raise self._state.not_a_number("gradient")
         self._scaler.step(optimiser)
         self._scaler.update()
         with torch.no_grad():
@@ -330,11 +330,3 @@ class _Run:
         if self._options.loss == "info_nce" and getattr(self._model, "logit_bias", None) is not None:
             # A bias changes no softmax: it would have no gradient.
             self._model.logit_bias.requires_grad_(False)
-
-    def _not_a_number(self, what: str) -> TrainingError:
-        rough = "" if self._options.precision == "float32" else ", or with precision='float32'"
-        kept = f" The state of before is in {str(self._state.path)!r}." if self._state.path.exists() else ""
-        return TrainingError(
-            f"The {what} of step {self._state.step} is not a number. Begin anew with a lower learning rate than "
-            f"{self._options.learning_rate:g}{rough}.{kept}"
-        )

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from clip_qdrant.errors import TrainingError
 from clip_qdrant.models.training import Progress, TrainingReport
 from clip_qdrant.models.training_options import TrainingOptions, adamw
 from clip_qdrant.models.training_state import CHECKPOINT, TrainingState
@@ -44,7 +43,7 @@ def learn(
     Raises:
         ConfigError: there is no state to resume from, or it is that of other options or another model; or there is one
             and it was not asked for.
-        TrainingError: the loss or its gradient is not a number; the state in `out` is of before.
+        TrainingError: the loss or its gradient is not a number; the state in `out`, if there is one yet, is of before.
     """
     trained = [one for one in model.parameters() if one.requires_grad]
     optimiser = adamw(trained, options)
@@ -61,11 +60,13 @@ def learn(
             torch.manual_seed(options.seed * 1_000_003 + state.step)
             model.train()
             loss = loss_of(state.step)
-            _check_number("loss", loss, state, options)
+            if not torch.isfinite(loss):
+                raise state.not_a_number("loss")
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             length = torch.nn.utils.clip_grad_norm_(trained, options.clip_norm)
-            _check_number("gradient", length, state, options)
+            if not torch.isfinite(length):
+                raise state.not_a_number("gradient")
             optimiser.step()
             state.step += 1
             with torch.no_grad():
@@ -89,11 +90,3 @@ def learn(
     state.give_weights(best=False)
     model.eval()
     return TrainingReport(state.step, state.seconds / 60, losses, {}, None, stopped)  # type: ignore[arg-type]
-
-
-def _check_number(what: str, value: Tensor, state: TrainingState, options: TrainingOptions) -> None:
-    if not torch.isfinite(value):
-        raise TrainingError(
-            f"The {what} of step {state.step} is {value.item()}. Lower the learning rate "
-            f"({options.learning_rate:g}); the state before is in {str(state.path)!r}."
-        )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from clip_qdrant.errors import ConfigError
+from clip_qdrant.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     from clip_qdrant.models.training_options import TrainingOptions
@@ -110,6 +110,15 @@ class TrainingState:
             if self._options.keep_best:
                 self._best = _copy(self._weights)
 
+    def not_a_number(self, what: str) -> TrainingError:
+        """What to raise where the loss or the gradient of a step is none."""
+        rough = "" if self._options.precision == "float32" else ", or with precision='float32'"
+        kept = f" The state of before is in {str(self.path)!r}." if self.path.exists() else ""
+        return TrainingError(
+            f"The {what} of step {self.step} is not a number. Begin anew with a lower learning rate than "
+            f"{self._options.learning_rate:g}{rough}.{kept}"
+        )
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The model has the weights that training would give now, and afterwards those that are trained on."""
@@ -188,8 +197,8 @@ class TrainingState:
                 f"The training in {str(self.path.parent)!r} was started with {said}. Resume it with that, or start "
                 "another in a new folder."
             )
-        stored = {name: tensor.shape for name, tensor in _part(tensors, "weights").items()}
-        if stored != {name: weight.shape for name, weight in self._weights.items()}:
+        parts = {"weights": self._weights, "buffers": self._buffers}
+        if any(_shapes(_part(tensors, part)) != _shapes(own) for part, own in parts.items()):
             raise ConfigError(
                 f"The training in {str(self.path.parent)!r} is of a model of another shape. Resume it with that model, "
                 "or start another in a new folder."
@@ -208,6 +217,10 @@ def hash_tensors(weights: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(weights[name].detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
 
 
 def _copy(weights: Weights) -> Weights:

@@ -35,8 +35,8 @@ JITTER = 0.4
 """How far half of the vectors are moved at most, in shares of what lies between two others of their kind: a vector that
 was never met is then painted like one near by."""
 SHIFTED = 0.3
-"""Of the texts, the share that are another style's prompts, moved by what lies between the two styles' means, so that
-what names the concept and what names the style have to be told apart."""
+"""Of the texts, the share that are prompts of any of the concept's styles, moved by what lies between that style's mean
+and the one of the style asked for, so that what names the concept and what names the style have to be told apart."""
 LIKENESS, LOOKED_AT = 50.0, 0.0625
 SIZE = {"hidden": 1024, "channels": 8}
 _SHOWN = 16

@@ -56,6 +56,9 @@ class FolderLock:
                 f"The storage folder {str(folder)!r} is in use by process {holder}. Close it there (client.close(), or "
                 "`with connect(...) as client`), use another folder, or run a Qdrant server for several processes."
             ) from error
+        if not _is_at(self._fd, path):  # its last holder removed the file before it let go
+            self.release()
+            raise StorageLockedError(f"The folder {str(folder)!r} was removed by the process that used it. Try again.")
         os.lseek(self._fd, 0, os.SEEK_SET)
         os.truncate(self._fd, 0)
         os.write(self._fd, str(os.getpid()).encode())
@@ -65,6 +68,13 @@ class FolderLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _read_pid(fd: int) -> str:
