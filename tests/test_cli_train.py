@@ -288,6 +288,8 @@ def test_the_card_says_where_pairs_are_from(base, folder, tmp_path, monkeypatch)
     )
     told = training.data_of(folder, "swatches", **{**none, "where": "year > 2000"})
     assert told == f"Pictures of the folder {folder.name!r}, captions from 'text' of 'swatches'; where year > 2000."
+    told = training.data_of(folder, None, 0.0, **none)
+    assert told.endswith("; those whose cosine is 0.0 or more to the base model show the same.")
 
 
 def test_a_process_that_is_not_the_first_says_what_it_failed_by(base, tmp_path):

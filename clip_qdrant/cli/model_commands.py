@@ -145,7 +145,7 @@ def train(
             hard_negatives=negatives,
             resume=resume,
             half=half,
-            data=training.data_of(data, collection, **fields),
+            data=training.data_of(data, collection, near_duplicates, **fields),
             progress=show,
             stop=stop,
         )

@@ -75,9 +75,15 @@ def pairs_of(
 
 
 def data_of(
-    data: Path, collection: str | None, *, caption_field: str | None, concept_field: str | None, where: str | None
+    data: Path,
+    collection: str | None,
+    near_duplicates: float | None = None,
+    *,
+    caption_field: str | None,
+    concept_field: str | None,
+    where: str | None,
 ) -> str:
-    """What `pairs_of` gives, in words, for the model card."""
+    """What `pairs_of` gives and `parts_of` makes of it, in words, for the model card."""
     name = data.resolve().name  # of "." as well
     if collection is not None:
         told = [f"Pictures of the folder {name!r}, captions from {caption_field or CAPTION!r} of {collection!r}"]
@@ -88,6 +94,8 @@ def data_of(
         told = [f"Pictures of the folder {name!r}, captions beside them"]
     told += [f"where {where}"] if where else []
     told += [f"those with the same {concept_field!r} show the same"] if concept_field else []
+    if near_duplicates is not None:
+        told.append(f"those whose cosine is {near_duplicates} or more to the base model show the same")
     return "; ".join(told) + "."
 
 
