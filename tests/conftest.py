@@ -20,6 +20,17 @@ from tests import servers
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 
 
+@pytest.fixture
+def one_thread():
+    """Sums in another order end in other bits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def photos():
     """The folder of sample photos beside the checkout."""

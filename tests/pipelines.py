@@ -44,6 +44,7 @@ MARKS = [
 ]
 """For the tests of whatever imports diffusers."""
 
+PROMPT, SEED = "a photo of a cat", 7
 SIDE = 32
 """Of the pictures that they make, in pixels; half of it are latents."""
 
@@ -61,6 +62,11 @@ def saved(make):
         return place
 
     return build
+
+
+def make(root, *families):
+    """The folders of small pipelines by family, which the functions below are named by."""
+    return {family: globals()[f"make_{family}"](root) for family in families}
 
 
 @saved

@@ -48,6 +48,12 @@ def test_pictures_get_labels(run, swatches):
     assert result.exit_code == 0
 
 
+def test_labels_may_be_longer_than_a_file_name_can_be(run, swatches):
+    labels = ",".join(["red", *(f"thing number {number}" for number in range(60))])
+    result = run("classify", swatches / "red.png", "--labels", labels, "--json")
+    assert result.exit_code == 0, result.output
+
+
 def test_a_folder_stands_for_its_pictures_and_json_has_all(run, swatches):
     found = json.loads(run("classify", swatches, "--labels", "red,blue", "-k", 1, "--json").stdout)
     labels = {one["image"].rpartition("/")[2]: one["labels"] for one in found}

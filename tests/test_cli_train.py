@@ -35,6 +35,8 @@ from clip_qdrant.types import Record
 from tests.checkpoints import make_clip
 from tests.test_finetune import COLOURS, draw_swatches
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
@@ -44,14 +46,6 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return draw_swatches(tmp_path_factory.mktemp("swatches"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(*arguments, env=None):

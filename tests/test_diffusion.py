@@ -23,19 +23,18 @@ from clip_qdrant.models.diffusion import DiffusionGenerator, Step
 from clip_qdrant.models.picture import read_parameters
 from clip_qdrant.types import Generated, ImageGenerator
 from tests import pipelines
-from tests.pipelines import SIDE
+from tests.pipelines import PROMPT, SEED, SIDE
 
 pytestmark = pipelines.MARKS
-
-PROMPT = "a photo of a cat"
-SEED = 7
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipelines")
-    made = {name: getattr(pipelines, f"make_{name}")(root) for name in ("sd", "sdxl", "sd3", "flux")}
-    return {**made, "checked": pipelines.make_sd(root / "checked", checker=True)}
+    return {
+        **pipelines.make(root, "sd", "sdxl", "sd3", "flux"),
+        "checked": pipelines.make_sd(root / "checked", checker=True),
+    }
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl", "sd3", "flux"])

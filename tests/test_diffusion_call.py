@@ -15,18 +15,14 @@ from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.diffusion import DiffusionGenerator
 from clip_qdrant.models.diffusion_call import Step
 from tests import pipelines
-from tests.pipelines import SIDE
+from tests.pipelines import PROMPT, SEED, SIDE
 
 pytestmark = pipelines.MARKS
-
-PROMPT = "a photo of a cat"
-SEED = 7
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pipelines")
-    return {name: getattr(pipelines, f"make_{name}")(root) for name in ("sd", "sd3", "kontext", "pixart")}
+    return pipelines.make(tmp_path_factory.mktemp("pipelines"), "sd", "sd3", "kontext", "pixart")
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from clip_qdrant.sources import records_in
 from clip_qdrant.testing import FakeEncoder
 from tests.checkpoints import make_clip
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COLOURS = {"red": (230, 30, 30), "green": (20, 200, 40), "blue": (30, 40, 220), "grey": (128, 128, 128)}
 OPTIONS = TrainingOptions(steps=60, learning_rate=3e-3, judge_every=20, device="cpu")
 
@@ -57,14 +59,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def parts(folder):
     return split(pairs_from_records(records_in(folder, exif=False)), test=0.25, judge=0.15)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_tuned_model_finds_what_its_base_did_not(base, parts, tmp_path):

@@ -17,14 +17,6 @@ def encoder():
     return ClipEncoder("pocket", device="cpu", dtype="float32")
 
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("paintings", [paired, unpaired], ids=["with pictures", "by the encoder alone"])
 def test_training_brings_what_is_painted_nearer_to_its_vector(tmp_path, paintings):
     painter = small()

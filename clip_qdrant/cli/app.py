@@ -113,7 +113,8 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Search by words or by a picture."""
-    from clip_qdrant.cli.session import open_client, open_collection, words_or_picture
+    from clip_qdrant.cli.session import open_client, open_collection
+    from clip_qdrant.cli.words import words_or_picture
 
     asked: Query = query
     if kind != "text":

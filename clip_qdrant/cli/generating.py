@@ -239,7 +239,7 @@ def _pictures(
 
 
 def _guide(asked: Asked, encoder: Encoder | None) -> ClipGuide | None:
-    from clip_qdrant.cli.session import words_or_picture
+    from clip_qdrant.cli.words import words_or_picture
     from clip_qdrant.collection.query import query_vector
     from clip_qdrant.models.encoder import ClipEncoder
     from clip_qdrant.models.guidance import ClipGuide

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clip_qdrant.cli.words import file_named
 from clip_qdrant.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def names_of(given: str) -> list[str]:
     from clip_qdrant.models.zero_shot_labels import as_labels
     from clip_qdrant.models.zero_shot_tree import LabelTree
 
-    path = Path(given).expanduser()
-    if not (_is_json(path) and path.is_file()):
+    path = file_named(given)
+    if path is None or not _is_json(path):
         return labels_of(given)
     tree = LabelTree(as_labels(_json_labels(path)))
     return [tree.nodes[leaf].name for leaf in tree.leaves]
@@ -50,8 +51,8 @@ def labels_of(given: str) -> list[str]:
     Raises:
         ConfigError: there are none, or the file cannot be read.
     """
-    path = Path(given).expanduser()
-    if path.is_file():
+    path = file_named(given)
+    if path is not None:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:

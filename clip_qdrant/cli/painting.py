@@ -72,7 +72,8 @@ def paint(
 def _of_queries(queries: list[str], painter: EmbeddingPainter) -> list[tuple[str, Image.Image]]:
     import numpy as np
 
-    from clip_qdrant.cli.session import open_encoder, words_or_picture
+    from clip_qdrant.cli.session import open_encoder
+    from clip_qdrant.cli.words import words_or_picture
     from clip_qdrant.collection.query import query_vector
 
     asked = [words_or_picture(query) for query in queries]

@@ -12,7 +12,6 @@ from clip_qdrant.cli import output
 from clip_qdrant.collection.clip import ClipCollection
 from clip_qdrant.errors import ConfigError
 from clip_qdrant.models.encoder import DEFAULT_MODEL, ClipEncoder, download_size
-from clip_qdrant.sources.folders import IMAGE_SUFFIXES
 from clip_qdrant.storage.connect import connect
 from clip_qdrant.storage.schema import stored_fingerprint
 from clip_qdrant.storage.vectors import VectorCollection
@@ -61,24 +60,6 @@ def announce(model: str) -> None:
     size = download_size(model)
     if size != 0:
         output.note(f"Model: {model} ({'of unknown size' if size is None else f'{size / 1e6:,.0f} MB'} to download)")
-
-
-def words_or_picture(query: str) -> str | Path:
-    """What a user gave as a query: the path of a picture if there is such a file, else words.
-
-    Raises:
-        ConfigError: it is named like a picture, and is not there.
-    """
-    # Of os, not of pathlib: a sentence may begin with a tilde, and be longer than a path can be.
-    path = os.path.expanduser(query)
-    if os.path.isfile(path):
-        return Path(path)
-    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
-        raise ConfigError(
-            f"There is no picture {query!r}. Check the path, or say in words what it shows (in a search, --as text "
-            "takes it for words)."
-        )
-    return query
 
 
 def open_collection(
